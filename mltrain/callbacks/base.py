@@ -1,0 +1,105 @@
+"""What a callback is, what it sees of the loop, and what it may ask of it.
+
+The loop, and where it calls (see `trainers/base.py`):
+
+    on_fit_start
+    for each remaining epoch:
+        on_epoch_start
+        for each remaining window of the epoch:
+            the optimizer step; the position moves on
+            on_step_end
+        validation
+        on_epoch_end
+    on_fit_end          (also when the run was interrupted or failed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from mltrain.checkpoints.store import CheckpointStore
+from mltrain.config.schema import Config
+from mltrain.core.registry import Registry
+from mltrain.core.run_folder import RunFolder
+from mltrain.data.plan import Position
+
+__all__ = ["CALLBACKS", "Callback", "Loop", "Stop", "register_callback"]
+
+
+class Stop:
+    """The wish that the run end. Anyone may state it at any moment; the loop acts on it at the next safe point.
+
+    status: "early_stopped" or "interrupted"; None: go on.
+    reason: why, for people.
+    signal: the signal number behind it, or None.
+    """
+
+    def __init__(self) -> None:
+        self.status: str | None = None
+        self.reason = ""
+        self.signal: int | None = None
+
+    def request(self, status: str, reason: str, *, signal: int | None = None) -> None:
+        """State the wish. The first one counts, but an interruption beats an early stop."""
+        if self.status is None or (self.status != "interrupted" and status == "interrupted"):
+            self.reason, self.signal = reason, signal
+            self.status = status  # last: the loop looks at this one
+
+
+class Loop(Protocol):
+    """What a callback sees of the loop. It may read all of it, and change the run only through the methods here."""
+
+    config: Config
+    folder: RunFolder
+    checkpoints: CheckpointStore
+    position: Position
+    num_epochs: int
+    steps_per_epoch: int
+    is_main: bool
+    stop: Stop
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Log named values at the present step, to `metrics.jsonl` and every tracker."""
+        ...
+
+    def step_values(self) -> dict[str, float]:
+        """Return the values of the steps since the last call. Waits for the device."""
+        ...
+
+    def save_checkpoint(self) -> str:
+        """Save the whole state of the run and return the checkpoint's name. Every process must call it."""
+        ...
+
+
+class Callback:
+    """Does nothing at every event; override what is needed. Every process calls every event."""
+
+    def on_fit_start(self, loop: Loop) -> None:
+        """Training is about to begin or to continue; the state is restored."""
+
+    def on_epoch_start(self, loop: Loop) -> None:
+        """The first window of an epoch, or the first after a resume, comes next."""
+
+    def on_step_end(self, loop: Loop) -> None:
+        """An optimizer step is done, and `loop.position` counts it."""
+
+    def on_epoch_end(self, loop: Loop, epoch: int, values: Mapping[str, float]) -> None:
+        """Validation of `epoch` (from 0) is done; `values` holds "train/..." and "val/..."."""
+
+    def on_fit_end(self, loop: Loop) -> None:
+        """Training has ended in whatever way; must not raise."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a stop, as JSON values."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back a state."""
+
+
+CALLBACKS: Registry[type[Callback]] = Registry(
+    "callback", builtin={}, group="mltrain.callbacks", config_key="callbacks"
+)
+
+register_callback = CALLBACKS.register

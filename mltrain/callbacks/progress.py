@@ -1,0 +1,65 @@
+"""A progress bar, on a terminal only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mltrain.callbacks.base import Callback, Loop
+from mltrain.core.logging import is_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+__all__ = ["Progress"]
+
+
+class Progress(Callback):
+    """Shows the windows of the epoch. Redrawn four times a second by a thread of its own; a step only counts."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def on_fit_start(self, loop: Loop) -> None:
+        """Open the bar if people watch."""
+        if not loop.is_main or not is_terminal():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            transient=True,
+        )
+        self._bar.start()
+
+    def on_epoch_start(self, loop: Loop) -> None:
+        """Begin an epoch's bar."""
+        if self._bar is not None:
+            label = f"epoch {loop.position.epoch + 1}/{loop.num_epochs}"
+            self._task = self._bar.add_task(label, total=loop.steps_per_epoch, completed=loop.position.window)
+
+    def on_step_end(self, loop: Loop) -> None:
+        """Count a window."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=loop.position.window)
+
+    def on_epoch_end(self, loop: Loop, epoch: int, values: Mapping[str, float]) -> None:
+        """Take the epoch's bar away."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def on_fit_end(self, loop: Loop) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,1 @@
+"""Checkpoints that are whole or absent: commit protocol, manifest, retention, loading."""

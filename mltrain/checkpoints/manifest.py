@@ -1,0 +1,49 @@
+"""`MANIFEST.json`: size and sha256 of every file of a checkpoint. Without a manifest a folder is no checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mltrain.core.errors import CheckpointError
+from mltrain.core.files import file_sha256, fsync_path, read_json, write_json
+
+__all__ = ["MANIFEST", "verify_manifest", "write_manifest"]
+
+MANIFEST = "MANIFEST.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Flush every file of a folder to the disk and write its manifest."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        fsync_path(path)
+        files[path.name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
+    write_json(folder / MANIFEST, {"format": 1, "files": files})
+    fsync_path(folder)
+
+
+def verify_manifest(folder: Path) -> None:
+    """Check a checkpoint against its manifest.
+
+    Raises:
+        CheckpointError: a file is missing, added, truncated or changed; or there is no readable manifest.
+    """
+    try:
+        listed = read_json(folder / MANIFEST)["files"]
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        raise _damaged(folder, f"{MANIFEST} is missing or cannot be read") from None
+    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    if present != set(listed):
+        odd = sorted(present ^ set(listed))
+        raise _damaged(folder, f"its files are not those of its manifest ({', '.join(odd)})")
+    for name, facts in listed.items():
+        path = folder / name
+        if path.stat().st_size != facts["size"]:
+            raise _damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {facts['size']}")
+        if file_sha256(path) != facts["sha256"]:
+            raise _damaged(folder, f"the content of {name} has changed")
+
+
+def _damaged(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"damaged checkpoint: {why}", where=str(folder), fix="Use another checkpoint of the run.")

@@ -1,0 +1,1 @@
+"""Commands: arguments in, a workflow called, an exit code out."""

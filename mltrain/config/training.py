@@ -1,0 +1,130 @@
+"""The sections that say how a model is trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from mltrain.config.section import Section
+
+__all__ = [
+    "CheckpointingSection",
+    "EMASection",
+    "EarlyStoppingSection",
+    "OptimizerSection",
+    "ReproducibilitySection",
+    "SchedulerSection",
+    "TrainingSection",
+    "metric_name",
+]
+
+Mode = Literal["min", "max"]
+
+
+def metric_name(monitor: str) -> str:
+    """Return a metric's name as it is logged: `val_loss` and `val/loss` both mean `val/loss`."""
+    for split in ("train", "val", "test"):
+        if monitor.startswith(f"{split}_"):
+            return f"{split}/{monitor[len(split) + 1 :]}"
+    return monitor
+
+
+class EMASection(Section):
+    """Exponential moving average of the weights; validated and chosen in place of the raw weights."""
+
+    enabled: bool = Field(False, description="Keep an average of the weights and use it for evaluation.")
+    decay: float = Field(0.999, ge=0.0, lt=1.0, description="Share of the old average kept each step.")
+
+
+class TrainingSection(Section):
+    """The loop."""
+
+    trainer_type: str = Field("standard", description="Registered trainer: `mltrain --help` lists them.")
+    num_epochs: int = Field(10, ge=1, description="Passes over the training split.")
+    batch_size: int = Field(32, ge=1, description="Examples of a microbatch, on each process.")
+    eval_batch_size: int | None = Field(None, ge=1, description="Examples of an evaluation batch. Default: batch_size.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Microbatches of a window, on each process.")
+    max_grad_norm: float | None = Field(1.0, gt=0.0, description="Clip the gradient to this 2-norm. null: no clipping.")
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of each target spread over all classes.")
+    amp_dtype: Literal["bfloat16", "float16"] = Field(
+        "bfloat16", description="Type that `mixed_precision` computes in."
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
+    )
+    ema: EMASection = EMASection()
+
+
+class OptimizerSection(Section):
+    """The optimizer. A key left out keeps torch's own default; one that the optimizer lacks is refused."""
+
+    name: str = Field(
+        "adamw", description="adamw, adam, sgd, rmsprop, or another that torch.optim ships, in lower case."
+    )
+    lr: float = Field(1e-3, gt=0.0, description="Learning rate after warm-up.")
+    weight_decay: float | None = Field(None, ge=0.0, description="Weight decay.")
+    momentum: float | None = Field(None, ge=0.0, lt=1.0, description="Momentum (sgd, rmsprop).")
+    betas: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="Decay rates of the moments (adam's kin)."
+    )
+    eps: float | None = Field(None, gt=0.0, description="Term that keeps denominators from zero.")
+    fused: bool | None = Field(
+        None, description="One kernel for the whole step. null: where torch has it for the device."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of torch's optimizer, by name."
+    )
+
+
+class SchedulerSection(Section):
+    """The learning rate over the run. Warm-up rises linearly to `optimizer.lr`; the schedule starts where it ends."""
+
+    name: Literal["cosine", "linear", "step", "exponential", "plateau", "none"] = Field(
+        "cosine", description="cosine and linear fall each step, to min_lr; step and exponential each epoch."
+    )
+    warmup_steps: int | None = Field(None, ge=0, description="Length of the warm-up in steps.")
+    warmup_epochs: float | None = Field(None, ge=0.0, description="Length of the warm-up in epochs.")
+    min_lr: float = Field(0.0, ge=0.0, description="Lowest learning rate.")
+    step_size: int = Field(10, ge=1, description="step: epochs between two falls.")
+    gamma: float = Field(0.1, gt=0.0, le=1.0, description="step, exponential, plateau: factor of one fall.")
+    patience: int = Field(10, ge=0, description="plateau: epochs without improvement that are borne.")
+    monitor: str = Field("val_loss", description="plateau: the metric watched.")
+    mode: Mode = Field("min", description="plateau: whether less or more is better.")
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _one_unit(cls, value: float | None, info: Any) -> float | None:
+        if value is not None and info.data.get("warmup_steps") is not None:
+            raise ValueError("give warmup_steps or warmup_epochs, not both")
+        return value
+
+
+class EarlyStoppingSection(Section):
+    """Stop when a metric no longer improves."""
+
+    enabled: bool = Field(False, description="Stop early.")
+    monitor: str = Field("val_loss", description="The metric watched.")
+    mode: Mode = Field("min", description="Whether less or more is better.")
+    patience: int = Field(10, ge=1, description="Epochs without improvement that are borne.")
+    min_delta: float = Field(0.0, ge=0.0, description="Least change that counts as an improvement.")
+
+
+class CheckpointingSection(Section):
+    """When the run is saved, and which of its weights are chosen at the end."""
+
+    every_n_epochs: int | None = Field(1, ge=1, description="Save after every n-th epoch. null: only best and last.")
+    every_n_steps: int | None = Field(None, ge=1, description="Save after every n-th step.")
+    monitor: str | None = Field(None, description="Metric that makes a checkpoint the best. Default: the task's own.")
+    mode: Mode | None = Field(None, description="Whether less or more is better. Default: the task's own.")
+    keep_top_k: int = Field(1, ge=1, description="How many of the best checkpoints are kept.")
+    keep_last: int = Field(2, ge=2, description="How many of the newest checkpoints are kept.")
+    selection: Literal["best", "last"] = Field("best", description="Weights that are evaluated and packed at the end.")
+
+
+class ReproducibilitySection(Section):
+    """What is traded between equal bits and speed."""
+
+    deterministic: bool = Field(True, description="Use only operations that give the same bits each time.")
+    benchmark: bool = Field(False, description="Let cuDNN choose the fastest algorithm by trial (not deterministic).")
+    num_threads: int | None = Field(None, ge=1, description="Threads of a CPU operation. Part of the bits on a CPU.")

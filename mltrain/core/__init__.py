@@ -1,0 +1,1 @@
+"""Errors, registry, seeding, hardware facts, logging and files: what every floor stands on."""

@@ -1,0 +1,127 @@
+"""What this machine has: devices, cores, memory; and what follows for workers, precision and determinism."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+from mltrain.core.errors import HardwareError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "check_device",
+    "describe_hardware",
+    "instruction_set",
+    "process_count",
+    "set_determinism",
+    "usable_cores",
+    "worker_count",
+]
+
+_MAX_AUTO_WORKERS = 8
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_count() -> int:
+    """Return the number of processes that a launcher started for this run; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def worker_count(wish: int | str, *, local_processes: int) -> int:
+    """Return the number of loader processes of one training process.
+
+    Args:
+        wish: a number, or "auto": the cores of this process's share, at most 8.
+        local_processes: training processes on this machine, which share its cores.
+    """
+    if isinstance(wish, int):
+        return wish
+    share = usable_cores() // max(1, local_processes)
+    # One core alone is better spent in the training process itself.
+    return 0 if share < 2 else min(_MAX_AUTO_WORKERS, share)
+
+
+def check_device(name: str) -> str:
+    """Return the device type and index that `name` ("auto", "cpu", "cuda", "cuda:1", "mps") stands for here.
+
+    Raises:
+        HardwareError: the machine has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator.type if accelerator is not None else "cpu"
+    kind, _, index = name.partition(":")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = available.get(kind, torch.xpu.device_count() if kind == "xpu" else 0)
+    if count == 0:
+        raise HardwareError(
+            f"{name!r} was asked for, but this machine has no {kind.upper()} device that this torch can use",
+            where="training.device",
+            fix="Use --device auto or --device cpu.",
+        )
+    if index and int(index) >= count:
+        raise HardwareError(
+            f"{name!r} was asked for, but there are {count} such devices, numbered from 0",
+            where="training.device",
+            fix=f"Use --device {kind}:{count - 1} or less.",
+        )
+    return name
+
+
+def set_determinism(*, deterministic: bool, benchmark: bool, num_threads: int | None) -> None:
+    """Set torch's process-wide switches for equal bits, or for speed.
+
+    Must run before CUDA starts: cuBLAS reads its workspace variable once.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = benchmark
+    # Filling fresh memory would catch reads of it, at a price each step; no operation of ours reads it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """Return the facts of this machine that bear on speed and on bits."""
+    import psutil
+    import torch
+
+    facts: dict[str, Any] = {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "instruction_set": instruction_set(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "gpu": properties.name,
+            "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "cuda": torch.version.cuda,
+            "bf16": torch.cuda.is_bf16_supported(),
+        }
+    return facts
+
+
+def instruction_set() -> str:
+    """Return the instruction set that torch's CPU kernels use here; part of the bits of a result."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()

@@ -1,0 +1,91 @@
+"""The log: coloured lines on a terminal, plain ones in `logs/train.log`, each with time, level, epoch and phase."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+__all__ = ["LogContext", "close_log", "is_terminal", "log", "open_console_log", "open_file_log"]
+
+log = logging.getLogger("mltrain")
+
+_COLOURS = {
+    logging.DEBUG: "2",
+    logging.INFO: "36",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "1;31",
+}
+
+
+class LogContext:
+    """Where the run stands, for the log's lines. Process-wide, as the log is."""
+
+    epoch: int | None = None
+    num_epochs: int | None = None
+    phase: str = ""
+
+    @classmethod
+    def set(cls, *, epoch: int | None = None, num_epochs: int | None = None, phase: str = "") -> None:
+        """Replace the whole context."""
+        cls.epoch, cls.num_epochs, cls.phase = epoch, num_epochs, phase
+
+    @classmethod
+    def text(cls) -> str:
+        """Return the context as it stands in a line: `3/50 train`."""
+        epoch = "" if cls.epoch is None else f"{cls.epoch + 1}/{cls.num_epochs}"
+        return f"{epoch:>7} {cls.phase:<8}"
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__(datefmt="%H:%M:%S" if colour else "%Y-%m-%d %H:%M:%S")
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = self.formatTime(record, self.datefmt)
+        head = f"{time} {record.levelname:<7} {LogContext.text()} "
+        if self._colour:
+            level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{record.levelname:<7}\x1b[0m"
+            head = f"\x1b[2m{time}\x1b[0m {level} \x1b[2m{LogContext.text()}\x1b[0m "
+        lines = record.getMessage().splitlines() or [""]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).splitlines()
+        return "\n".join(head + line for line in lines)
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Return whether people watch this stream (default: standard error), so that colour and a progress bar help."""
+    stream = stream or sys.stderr
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+
+
+def open_console_log(level: int = logging.INFO) -> None:
+    """Send the log to standard error. Called again it replaces the earlier console handler."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(colour=is_terminal()))
+    handler.set_name("console")
+    handler.setLevel(level)
+    for old in [old for old in log.handlers if old.get_name() == "console"]:
+        log.removeHandler(old)
+    log.addHandler(handler)
+    log.setLevel(min(level, logging.INFO))
+    log.propagate = False
+
+
+def open_file_log(path: Path) -> logging.Handler:
+    """Append the log to a file as well; returns the handler for `close_log`."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(_Formatter(colour=False))
+    log.addHandler(handler)
+    log.setLevel(min(log.level or logging.INFO, logging.INFO))
+    return handler
+
+
+def close_log(handler: logging.Handler) -> None:
+    """Flush and detach a handler."""
+    log.removeHandler(handler)
+    handler.close()

@@ -1,0 +1,1 @@
+"""Split files, the sample plan, loaders and image pipelines."""

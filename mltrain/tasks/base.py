@@ -1,0 +1,150 @@
+"""The six questions that a task answers. It knows no device, rank or trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from mltrain.config.schema import Config, config_class
+from mltrain.config.section import DataSection, ModelSection
+from mltrain.core.errors import ConfigError
+from mltrain.core.plugins import load_plugins
+from mltrain.core.registry import Registry
+from mltrain.data.dataset import SampleDataset
+from mltrain.data.loader import Batch
+
+Predict = Callable[[Sequence[Any]], list[dict[str, Any]]]
+
+__all__ = ["TASKS", "Losses", "Metrics", "Predict", "Task", "register_task", "task_config_class"]
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a task computes of a batch of B examples.
+
+    values: loss of each example, shape (B,), float.
+    outputs: what metrics and predictions are made from; any tensor or dict of tensors.
+    parts: named shares of the loss, each (B,), logged beside it.
+    """
+
+    values: torch.Tensor
+    outputs: Any
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Metrics(ABC):
+    """An accumulator over batches. Its state is JSON, so that it can stand in a checkpoint and be merged over ranks."""
+
+    names: ClassVar[tuple[str, ...]]
+    """What `compute` gives: known before anything is computed, so that a monitor can be checked."""
+
+    @abstractmethod
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in the outputs of one batch. Must not wait for the device."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Return the metrics over everything taken in, by name without split: {"accuracy": 0.97}."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return everything taken in, as JSON values."""
+
+    @abstractmethod
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another accumulator took in."""
+
+
+class Task(ABC):
+    """A task. Built from a checked configuration; raises ConfigError or DataError before any compute is spent.
+
+    Class attributes:
+        data_section, model_section: the task's sections of the configuration.
+        headline: the metric that makes a checkpoint the best by default, and whether "max" or "min" of it.
+    """
+
+    data_section: ClassVar[type[DataSection]] = DataSection
+    model_section: ClassVar[type[ModelSection]] = ModelSection
+    headline: ClassVar[tuple[str, str]] = ("val/loss", "min")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @abstractmethod
+    def datasets(self) -> dict[str, SampleDataset]:
+        """Return the splits: "train", and "val" and "test" where there are any."""
+
+    @abstractmethod
+    def collate(self, items: list[Any]) -> Batch:
+        """Return a batch, a dict of tensors, from the samples of a data set. Runs in the loader's workers."""
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """Return a new model with fresh weights, drawn from torch's default generator."""
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: Batch) -> Losses:
+        """Return the loss of each example. It must not depend on the other examples of the batch."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """Return a new accumulator."""
+
+    @abstractmethod
+    def predictions(self, outputs: Any) -> list[dict[str, Any]]:
+        """Return one row of plain values for each example, for people and files."""
+
+    def example_weights(self, batch: Batch) -> torch.Tensor | None:
+        """Return the weight of each example in the mean over its window, (B,); None: each counts once.
+
+        The gradient of a step is that of sum(weights * losses) / sum(weights) over the whole window. A token-level
+        task returns the number of tokens of each example and mean losses over them. Given the batch as collated, on
+        the host: the sum over the window must be known before its first backward pass.
+        """
+        return None
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names that are logged for each split. A task whose losses have parts adds theirs."""
+        return ("loss", *self.metrics().names)
+
+    def data_facts(self) -> dict[str, Any]:
+        """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts)."""
+        return {}
+
+    def package(self) -> dict[str, Any]:
+        """Return, as JSON values, what is needed to use the model without the run: see `tasks.package`."""
+        return {}
+
+    @classmethod
+    def unpack(cls, package: Mapping[str, Any]) -> tuple[nn.Module, Predict]:
+        """Return a new model for the weights of a package, and a function (inputs) -> rows of predictions.
+
+        The function uses the very model returned, so it predicts with whatever weights are loaded into it.
+        """
+        raise ConfigError("this task cannot load a packed model", where="task", fix=f"Add {cls.__name__}.unpack.")
+
+    def write_reports(self, split: str, metrics: Metrics, *, logs: Path, reports: Path) -> None:  # noqa: B027
+        """Write the task's own reports about a split."""
+
+
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    builtin={"image_classification": "mltrain.tasks.image_classification"},
+    group="mltrain.tasks",
+    config_key="task",
+)
+
+register_task = TASKS.register
+
+
+def task_config_class(task: str, plugins: Sequence[str]) -> type[Config]:
+    """Return the configuration class of a task, after importing the plugins that may define it."""
+    load_plugins(plugins)
+    kind = TASKS.get(task)
+    return config_class(kind.data_section, kind.model_section)

@@ -1,0 +1,84 @@
+"""Metrics of single-label classification, all from one confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mltrain.data.loader import Batch
+from mltrain.tasks.base import Metrics
+
+__all__ = ["ClassificationMetrics"]
+
+_FOLD_AFTER = 256
+
+
+class ClassificationMetrics(Metrics):
+    """Counts (true class, predicted class) pairs.
+
+    Macro averages run over the classes that occur among the labels or the predictions, as scikit-learn's do; a ratio
+    without a denominator counts as 0.
+
+    Args:
+        num_classes: number of classes, C.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
+
+    def __init__(self, num_classes: int) -> None:
+        self._num_classes = num_classes
+        self._counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+        self._pending: list[torch.Tensor] = []
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts, shape (C, C): rows are true classes, columns predicted ones."""
+        self._fold()
+        return self._counts
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in logits (B, C) and `batch["labels"]` (B,)."""
+        # The place in the flattened matrix; stays on the device until it is asked for.
+        self._pending.append(batch["labels"] * self._num_classes + outputs.detach().argmax(dim=-1))
+        if len(self._pending) >= _FOLD_AFTER:
+            self._fold()
+
+    def compute(self) -> dict[str, float]:
+        """Return accuracy and macro precision, recall and F1."""
+        counts = self.confusion
+        total = int(counts.sum())
+        if total == 0:
+            return {}
+        hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+        seen = (true + predicted) > 0
+        precision, recall = _ratio(hits, predicted)[seen], _ratio(hits, true)[seen]
+        f1 = _ratio(2 * hits, true + predicted)[seen]
+        return {
+            "accuracy": float(hits.sum() / total),
+            "f1_macro": float(f1.mean()),
+            "precision_macro": float(precision.mean()),
+            "recall_macro": float(recall.mean()),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"confusion": self.confusion.tolist()}
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add counts."""
+        self._fold()
+        self._counts += np.asarray(state["confusion"], dtype=np.int64)
+
+    def _fold(self) -> None:
+        if self._pending:
+            places = torch.cat(self._pending).cpu().numpy()
+            self._counts += np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape)
+            self._pending.clear()
+
+
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

@@ -1,0 +1,60 @@
+"""`metrics.jsonl`: every logged value, one JSON object a line, and the way back to where a checkpoint stood."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MetricsLog", "read_metrics"]
+
+
+class MetricsLog:
+    """An append-only file of records. Each record is one write, so a crash leaves at most one torn last line.
+
+    Args:
+        path: the file; made if missing.
+        length: bytes to keep; what lies behind is cut off. None keeps all whole lines.
+    """
+
+    def __init__(self, path: Path, *, length: int | None = None) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(self._descriptor, _whole_lines(path) if length is None else min(length, _whole_lines(path)))
+        self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    @property
+    def length(self) -> int:
+        """Bytes written so far. A checkpoint keeps it: on resume the file is cut back to it."""
+        return self._length
+
+    def write(self, *, step: int, epoch: int, values: Mapping[str, float]) -> dict[str, Any]:
+        """Append one record and return it. JSON has no NaN or infinity: such a value is written as null."""
+        record: dict[str, Any] = {"step": step, "epoch": epoch, "time": round(time.time(), 3)}
+        record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        self._length += os.write(self._descriptor, line)
+        return record
+
+    def flush(self) -> None:
+        """Force what was written to the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        os.close(self._descriptor)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the whole records of a metrics file, oldest first; a torn last line is left out."""
+    content = path.read_bytes() if path.exists() else b""
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _whole_lines(path: Path) -> int:
+    return path.read_bytes().rfind(b"\n") + 1

@@ -1,0 +1,64 @@
+"""Small things that depend on the device, decided once so that the loop need not ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, GradientState
+
+from mltrain.core.hardware import check_device, process_count
+from mltrain.data.loader import Batch
+
+__all__ = ["new_accelerator", "reseeder", "sender"]
+
+
+def new_accelerator(device: str, *, mixed_precision: str | None, **settings: Any) -> Accelerator:
+    """Return an Accelerator for a device ("auto", "cpu", "cuda:1"); None as precision takes the launcher's.
+
+    Accelerate keeps its state process-wide; it is cleared first, so that one process can train several runs.
+    """
+    name = check_device(device)
+    AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
+    GradientState._reset_state()
+    if name.startswith("cuda:"):
+        torch.cuda.set_device(int(name.partition(":")[2]))
+    if name == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    else:
+        os.environ.pop("ACCELERATE_USE_CPU", None)
+    return Accelerator(
+        cpu=name == "cpu",
+        mixed_precision=mixed_precision,
+        # The schedule is a function of the step; nothing may step it once a process.
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        **settings,
+    )
+
+
+def reseeder(device: torch.device, rank: int) -> Callable[[int], None]:
+    """Return a function that seeds the model's generators of a rank from a 64-bit key: each step from its own."""
+    # torch.manual_seed reaches every generator of every device and costs several times as much.
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = device.index if device.index is not None else torch.cuda.current_device()
+        generators.append(torch.cuda.default_generators[index])
+    offset = rank * 0x9E3779B97F4A7C15
+
+    def reseed(key: int) -> None:
+        seed = (key + offset) & 0x7FFFFFFFFFFFFFFF
+        for generator in generators:
+            generator.manual_seed(seed)
+
+    return reseed
+
+
+def sender(device: torch.device) -> Callable[[Batch], Batch]:
+    """Return a function that puts a batch on the device."""
+    if device.type == "cpu":
+        return lambda batch: batch
+    return lambda batch: {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

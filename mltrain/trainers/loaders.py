@@ -1,0 +1,69 @@
+"""The run's loaders: one stream for training, one loader a split for evaluation."""
+
+from __future__ import annotations
+
+import torch
+
+from mltrain.config.schema import Config
+from mltrain.core.hardware import worker_count
+from mltrain.data.loader import EvaluationLoader, LoaderSettings, Plan, TrainingStream
+from mltrain.data.plan import Cut, OrderedPlan, Position
+from mltrain.tasks.base import Task
+from mltrain.trainers.processes import Processes
+
+__all__ = ["Loaders"]
+
+
+class Loaders:
+    """Makes loaders for this rank.
+
+    Args:
+        config: the configuration.
+        task: gives the data sets and the collation.
+        processes: this rank among the others.
+        device: where batches go.
+    """
+
+    def __init__(self, config: Config, task: Task, processes: Processes, device: torch.device) -> None:
+        self.splits = task.datasets()
+        self._task, self._seed = task, config.seed
+        self._rank, self._processes = processes.rank, processes.count
+        self._batch_size = config.training.batch_size
+        self._eval_batch_size = config.training.eval_batch_size or config.training.batch_size
+        self.settings = LoaderSettings(
+            num_workers=worker_count(config.data.num_workers, local_processes=processes.count),
+            pin_memory=device.type == "cuda",
+        )
+        self._evaluation: dict[str, EvaluationLoader] = {}
+
+    def training_stream(self, plan: Plan, start: Position, num_epochs: int) -> TrainingStream:
+        """Return the windows of this rank from a position on."""
+        return TrainingStream(
+            self.splits["train"],
+            self._task.collate,
+            plan,
+            Cut(self._rank, self._processes, self._batch_size),
+            seed=self._seed,
+            settings=self.settings,
+            start=start,
+            num_epochs=num_epochs,
+        )
+
+    def evaluation(self, split: str) -> EvaluationLoader:
+        """Return the loader of a split; its workers stay for the next time."""
+        if split not in self._evaluation:
+            dataset = self.splits[split]
+            self._evaluation[split] = EvaluationLoader(
+                dataset,
+                self._task.collate,
+                OrderedPlan(len(dataset), self._eval_batch_size * self._processes),
+                Cut(self._rank, self._processes, self._eval_batch_size),
+                settings=self.settings,
+            )
+        return self._evaluation[split]
+
+    def close(self) -> None:
+        """Stop all evaluation workers."""
+        for loader in self._evaluation.values():
+            loader.close()
+        self._evaluation.clear()

@@ -1,0 +1,102 @@
+"""What an epoch or an evaluation adds up: losses and the task's metrics."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from mltrain.data.loader import Batch
+from mltrain.tasks.base import Losses, Metrics
+
+__all__ = ["Meter"]
+
+_FOLD_AFTER = 256
+
+
+class Meter:
+    """Adds up batches without waiting for the device: tensors are kept, and read only when a value is asked for.
+
+    Losses are added one example after the other in double precision, so the sum does not depend on when it was read,
+    and a run that stopped in mid-epoch continues to the same bits.
+
+    Args:
+        metrics: the task's accumulator.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._pending: list[tuple[torch.Tensor | None, dict[str, torch.Tensor]]] = []
+        self._sums: dict[str, float] = {}
+        self._weight = 0.0
+        self._recent = self._recent_weight = 0.0
+
+    def add(self, losses: Losses, batch: Batch, weights: torch.Tensor | None) -> None:
+        """Take in one batch; `weights` (B,) are those of its examples in a mean, None: each counts once."""
+        values = {"loss": losses.values.detach()}
+        for name, part in losses.parts.items():
+            values[name] = part.detach()
+        self._pending.append((weights, values))
+        self.metrics.update(losses.outputs, batch)
+        if len(self._pending) >= _FOLD_AFTER:
+            self._fold()
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean loss, its parts and the task's metrics over everything taken in."""
+        self._fold()
+        means = {name: total / self._weight for name, total in self._sums.items()} if self._weight else {}
+        return means | self.metrics.compute()
+
+    def take_recent_loss(self) -> float:
+        """Return the mean loss since the last call."""
+        self._fold()
+        mean = self._recent / self._recent_weight if self._recent_weight else float("nan")
+        self._recent = self._recent_weight = 0.0
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        """Return everything taken in, as JSON values."""
+        self._fold()
+        return {
+            "sums": dict(self._sums),
+            "weight": self._weight,
+            "recent": [self._recent, self._recent_weight],
+            "metrics": self.metrics.state(),
+        }
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another meter took in."""
+        self._fold()
+        for name, total in state["sums"].items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+        self._weight += state["weight"]
+        self._recent += state["recent"][0]
+        self._recent_weight += state["recent"][1]
+        self.metrics.merge(state["metrics"])
+
+    def _fold(self) -> None:
+        if not self._pending:
+            return
+        sizes = [len(values["loss"]) for _, values in self._pending]
+        given = [
+            torch.ones(size) if weights is None else weights.cpu()
+            for size, (weights, _) in zip(sizes, self._pending, strict=True)
+        ]
+        weights = torch.cat(given).tolist()
+        for name in self._pending[0][1]:
+            read = torch.cat([values[name] for _, values in self._pending]).tolist()
+            weighted = [weight * value for weight, value in zip(weights, read, strict=True)]
+            self._sums[name] = _add(weighted, self._sums.get(name, 0.0))
+            if name == "loss":
+                self._recent = _add(weighted, self._recent)
+        self._weight = _add(weights, self._weight)
+        self._recent_weight = _add(weights, self._recent_weight)
+        self._pending.clear()
+
+
+def _add(values: Iterable[float], start: float) -> float:
+    # Not sum(): from Python 3.12 it compensates rounding, and its result would depend on where the sum was cut.
+    return functools.reduce(operator.add, values, start)

@@ -1,0 +1,79 @@
+"""Optimizers by name: those that torch ships."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from mltrain.config.training import OptimizerSection
+from mltrain.core.errors import ConfigError
+from mltrain.core.registry import nearest
+
+__all__ = ["build_optimizer", "optimizer_class", "optimizer_names"]
+
+# LBFGS needs a closure that evaluates the loss again; SparseAdam takes sparse gradients only; Muon takes matrices only.
+_UNSUITED = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+_FUSED_DEVICES = {"cpu", "cuda", "mps", "xpu"}
+
+
+def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return every offered optimizer by its name in lower case."""
+    return {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in _UNSUITED
+    }
+
+
+def optimizer_class(section: OptimizerSection) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """Return the class that a section names and its arguments, checked against the class's signature.
+
+    Raises:
+        ConfigError: unknown optimizer, or an argument that it does not take.
+    """
+    known = optimizer_names()
+    if section.name not in known:
+        close = nearest(section.name.lower(), list(known))
+        hint = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(known))}."
+        raise ConfigError(f"unknown optimizer {section.name!r}", where="optimizer.name", fix=hint)
+    kind = known[section.name]
+    accepted = [name for name in inspect.signature(kind).parameters if name != "params"]
+    arguments: dict[str, Any] = dict(section.options)
+    for name in ("lr", "weight_decay", "momentum", "betas", "eps", "fused"):
+        value = getattr(section, name)
+        if value is not None:
+            arguments[name] = tuple(value) if name == "betas" else value
+    for name in arguments:
+        if name not in accepted:
+            place = "optimizer.options" if name in section.options else "optimizer"
+            raise ConfigError(
+                f"{section.name} has no argument {name!r}",
+                where=f"{place}.{name}",
+                fix=f"It takes: {', '.join(accepted)}.",
+            )
+    return kind, arguments
+
+
+def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of a model, which must be on its device by now."""
+    kind, arguments = optimizer_class(section)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if "fused" not in arguments and _can_fuse(kind, arguments, parameters):
+        arguments["fused"] = True
+    try:
+        return kind(parameters, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{section.name} refuses its arguments ({error})", where="optimizer", fix="Correct them."
+        ) from error
+
+
+def _can_fuse(kind: type[torch.optim.Optimizer], arguments: dict[str, Any], parameters: list[nn.Parameter]) -> bool:
+    if "fused" not in inspect.signature(kind).parameters:
+        return False
+    if any(arguments.get(name) for name in ("foreach", "differentiable", "capturable")):
+        return False
+    return all(parameter.device.type in _FUSED_DEVICES and parameter.is_floating_point() for parameter in parameters)

@@ -1,0 +1,79 @@
+"""What the processes of a run must agree on: when to stop, whether a loss was bad, and what their shares add up to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from mltrain.callbacks.base import Stop
+from mltrain.trainers.finite import FiniteWatch
+
+__all__ = ["Processes"]
+
+_EARLY = 1
+_BAD = 1 << 16
+
+
+class Processes:
+    """This process among those of the run. With one process every method answers at once."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.rank: int = accelerator.process_index
+        self.count: int = accelerator.num_processes
+        self._accelerator = accelerator
+        self._agreed = False
+
+    def agree(self, stop: Stop) -> bool:
+        """Return whether any process wishes to stop; all learn why. Every process must call it."""
+        if self.count > 1:
+            self._take(self._maximum(_encode(stop)), stop)
+        return stop.status is not None
+
+    def agree_on_step(self, finite: FiniteWatch, stop: Stop) -> None:
+        """Spread a bad loss, and the wish to stop, before the optimizer step. Every process must call it."""
+        if self.count > 1:
+            code = self._maximum(_encode(stop) | (_BAD if finite.bad else 0))
+            finite.bad = code >= _BAD
+            self._take(code % _BAD, stop)
+            self._agreed = code % _BAD > 0
+
+    def agreed(self, stop: Stop) -> bool:
+        """Return whether to stop after this step: the wish itself in one process, else what was agreed on in it."""
+        return self._agreed if self.count > 1 else stop.status is not None
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the plain values of all processes, in order of rank."""
+        if self.count == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.count
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def sum(self, value: float) -> float:
+        """Return the sum of a value over all processes."""
+        return value if self.count == 1 else float(sum(self.gather(value)))
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        self._accelerator.wait_for_everyone()
+
+    def _maximum(self, code: int) -> int:
+        tensor = torch.tensor(code, device=self._accelerator.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor)
+
+    @staticmethod
+    def _take(code: int, stop: Stop) -> None:
+        if code == _EARLY:
+            stop.request("early_stopped", "another process asked for it")
+        elif code > _EARLY:
+            stop.request("interrupted", "another process was told to stop", signal=code - _EARLY - 1 or None)
+
+
+def _encode(stop: Stop) -> int:
+    if stop.status is None:
+        return 0
+    return _EARLY if stop.status == "early_stopped" else _EARLY + 1 + (stop.signal or 0)

@@ -1,0 +1,104 @@
+"""How losses become a gradient and a gradient becomes a step."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+__all__ = ["AcceleratedUpdate", "DirectUpdate", "Update", "new_update"]
+
+
+class Update(Protocol):
+    """Backward pass, clipping and optimizer step."""
+
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+        """Add the gradient of sum(values * scale) to the parameters' gradients.
+
+        Args:
+            values: losses, shape (B,).
+            scale: one factor for all, or one each, shape (B,).
+        """
+        ...
+
+    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Clip, step and clear the gradients; returns the 2-norm before clipping where it was computed."""
+        ...
+
+
+class DirectUpdate:
+    """torch alone: for full precision and bfloat16, on one device or under DDP.
+
+    `Accelerator.backward` and `AcceleratedOptimizer.step` cost about 200 microseconds a step in look-ups that only loss
+    scaling and DeepSpeed need.
+
+    Args:
+        optimizer: torch's own.
+        max_norm: clip to this norm, or None.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
+        self._optimizer, self._max_norm = optimizer, max_norm
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._scales: dict[tuple[int, float], torch.Tensor] = {}
+
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+        """Add to the gradients. The scale enters as the gradient of the losses, which saves a sum and a product."""
+        if isinstance(scale, float):
+            key = (len(values), scale)
+            if key not in self._scales:
+                if len(self._scales) > 64:
+                    self._scales.clear()
+                self._scales[key] = torch.full_like(values, scale)
+            scale = self._scales[key]
+        torch.autograd.backward((values,), (scale.to(values.dtype),))
+
+    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Clip, step and clear."""
+        norm = None
+        if self._max_norm is not None or want_norm:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if self._max_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+class AcceleratedUpdate:
+    """Accelerate's own backward, clipping and step: for loss scaling (float16) and DeepSpeed.
+
+    Args:
+        accelerator: the Accelerator that prepared model and optimizer.
+        optimizer: the prepared optimizer.
+        max_norm: clip to this norm, or None.
+    """
+
+    def __init__(self, accelerator: Accelerator, optimizer: Any, max_norm: float | None) -> None:
+        self._accelerator, self._optimizer, self._max_norm = accelerator, optimizer, max_norm
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+        """Add to the gradients, scaled."""
+        self._accelerator.backward((values * scale).sum())
+
+    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Unscale, clip, step unless a gradient overflowed, and clear."""
+        norm = None
+        if self._max_norm is not None or want_norm:
+            limit = self._max_norm if self._max_norm is not None else float("inf")
+            norm = self._accelerator.clip_grad_norm_(self._parameters, limit)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return norm
+
+
+def new_update(
+    accelerator: Accelerator, optimizer: torch.optim.Optimizer, prepared: Any, max_norm: float | None
+) -> tuple[torch.optim.Optimizer, Update]:
+    """Return the optimizer whose groups and state count, and the cheapest update that is right for it."""
+    if accelerator.scaler is not None or accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return prepared, AcceleratedUpdate(accelerator, prepared, max_norm)
+    return optimizer, DirectUpdate(optimizer, max_norm)

@@ -1,0 +1,57 @@
+"""`metadata.json` and `requirements.txt`: what a run was made with."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import mltrain
+
+__all__ = ["git_facts", "installed_packages", "now", "run_metadata"]
+
+
+def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what `metadata.json` holds of a new run, without its segments."""
+    packages = installed_packages()
+    notable = ("torch", "accelerate", "transformers", "numpy", "pillow", "safetensors", "mlflow", "scikit-learn")
+    return {
+        "created": now(),
+        "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "mltrain": mltrain.__version__,
+        "python": platform.python_version(),
+        "git": git_facts(Path.cwd()),
+        "packages": {name: packages[name] for name in notable if name in packages},
+        "hardware": hardware,
+        "data": data,
+    }
+
+
+def installed_packages() -> dict[str, str]:
+    """Return every installed distribution and its version, by name."""
+    found = {(item.metadata["Name"] or "").lower(): item.version for item in distributions()}
+    return dict(sorted((name, version) for name, version in found.items() if name))
+
+
+def git_facts(folder: Path) -> dict[str, Any] | None:
+    """Return commit and whether files differ from it, of the working folder's repository; None outside of one."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
