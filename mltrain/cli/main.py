@@ -79,7 +79,7 @@ def _guarded(run: object, parsed: argparse.Namespace) -> int:
 def _overview(words: Sequence[str]) -> int:
     """Answer a call without a verb."""
     if "--version" in words:
-        from mltrain import __version__
+        from mltrain.core.version import __version__
 
         print(f"mltrain {__version__}")
         return 0

@@ -8,13 +8,11 @@ without saving a generator, and the number of workers cannot matter.
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["hash_id", "hash_ids", "mix", "permutation", "sample_generator", "stream_key"]
+__all__ = ["SampleGenerator", "hash_id", "mix", "permutation", "stream_key"]
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _GAMMA = 0x9E3779B97F4A7C15
@@ -42,11 +40,6 @@ def hash_id(identifier: str) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def hash_ids(identifiers: Iterable[str]) -> NDArray[np.uint64]:
-    """Return `hash_id` of each identifier."""
-    return np.fromiter((hash_id(identifier) for identifier in identifiers), dtype=np.uint64)
-
-
 def permutation(key: int, length: int) -> NDArray[np.int64]:
     """Return a permutation of range(length) that depends on `key` alone, on every platform and library version.
 
@@ -60,14 +53,31 @@ def permutation(key: int, length: int) -> NDArray[np.int64]:
     return np.argsort(z, kind="stable").astype(np.int64)
 
 
-def sample_generator(key: int, epoch: int, sample: int) -> random.Random:
-    """Return the generator of one sample in one epoch.
+class SampleGenerator:
+    """The source of randomness of one sample in one epoch: the stream of SplitMix64 from a key.
+
+    Python's own generator takes longer to seed than most augmentations draw, and promises the same draws on every
+    version for `random()` only; this one is defined here.
 
     Args:
-        key: the augmentation stream's key.
-        epoch: the epoch.
-        sample: `hash_id` of the sample's ID.
-
-    Of its methods only `random()` gives the same draws on every version of Python.
+        key: 64 bits.
     """
-    return random.Random(mix(mix(key, epoch), sample))
+
+    __slots__ = ("_draws", "_key")
+
+    def __init__(self, key: int) -> None:
+        self._key, self._draws = key, 0
+
+    def bits(self) -> int:
+        """Return the next 64 bits: also a seed for a generator of torch or NumPy."""
+        value = mix(self._key, self._draws)
+        self._draws += 1
+        return value
+
+    def random(self) -> float:
+        """Return the next number, uniform in [0, 1)."""
+        return (self.bits() >> 11) * 2.0**-53
+
+    def below(self, limit: int) -> int:
+        """Return the next whole number, uniform in [0, limit); `limit` is far below 2^64."""
+        return (self.bits() * limit) >> 64

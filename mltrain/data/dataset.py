@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any, Protocol
+
+from mltrain.core.seeding import SampleGenerator
 
 __all__ = ["SampleDataset"]
 
@@ -19,12 +20,11 @@ class SampleDataset(Protocol):
         """Return an ID that stays with the sample, whatever its index in this or another list."""
         ...
 
-    def load(self, index: int, generator: random.Random | None) -> Any:
+    def load(self, index: int, generator: SampleGenerator | None) -> Any:
         """Return one sample, ready to be collated.
 
         Args:
             index: from 0.
             generator: the sample's own source of randomness in this epoch, for augmentation. None: no augmentation.
-                Draw from it with `random()` only; that stream is the same on every version of Python.
         """
         ...

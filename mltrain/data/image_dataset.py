@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from mltrain.core.seeding import SampleGenerator
 from mltrain.data.image_decoding import decode_image
 from mltrain.data.image_transforms import ImageTransform
 
@@ -34,7 +34,7 @@ class ImageDataset:
         """Return the image's path, relative to the data folder."""
         return self._paths[index]
 
-    def load(self, index: int, generator: random.Random | None) -> tuple[torch.Tensor, int]:
+    def load(self, index: int, generator: SampleGenerator | None) -> tuple[torch.Tensor, int]:
         """Return pixels, uint8 (C, H, W), and the class index."""
         image = decode_image(self._root / self._paths[index], self._transform.mode, min_side=self._transform.min_side)
         return self._transform(image, generator), self._labels[index]

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mltrain.core.seeding import hash_id, sample_generator, stream_key
+from mltrain.core.errors import MltrainError
+from mltrain.core.seeding import SampleGenerator, hash_id, mix, stream_key
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.plan import Cut, Indices, Position, Share
 
@@ -65,18 +66,47 @@ class Window:
     batches: Iterator[Batch]
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """An error for people, on its way from a worker: torch would turn it into a page of traceback."""
+
+    error: MltrainError
+
+
 class _KeyedDataset(Dataset[Any]):
     """Loads what a key (epoch, index) says. A negative epoch means: no augmentation."""
 
     def __init__(self, dataset: SampleDataset, key: int) -> None:
         self._dataset, self._key = dataset, key
+        self._epoch, self._epoch_key = -1, 0
+        self._hashes: dict[int, int] = {}
 
     def __getitem__(self, key: _Key) -> Any:
         epoch, index = key
-        if epoch < 0:
-            return self._dataset.load(index, None)
-        sample = hash_id(self._dataset.sample_id(index))
-        return self._dataset.load(index, sample_generator(self._key, epoch, sample))
+        try:
+            return self._dataset.load(index, None if epoch < 0 else self._generator(epoch, index))
+        except MltrainError as error:
+            return _Failure(error)
+
+    def _generator(self, epoch: int, index: int) -> SampleGenerator:
+        if epoch != self._epoch:
+            self._epoch, self._epoch_key = epoch, mix(self._key, epoch)
+        if (sample := self._hashes.get(index)) is None:
+            sample = self._hashes[index] = hash_id(self._dataset.sample_id(index))
+        return SampleGenerator(mix(self._epoch_key, sample))
+
+
+class _Collation:
+    """Collates items, unless one of them is a failure."""
+
+    def __init__(self, collate: Collate) -> None:
+        self._collate = collate
+
+    def __call__(self, items: list[Any]) -> Batch | _Failure:
+        for item in items:
+            if isinstance(item, _Failure):
+                return item
+        return self._collate(items)
 
 
 class _Shares:
@@ -108,12 +138,12 @@ def _start_worker(_: int) -> None:
 
 def _data_loader(
     dataset: SampleDataset, key: int, keys: _Shares, collate: Collate, settings: LoaderSettings, *, persistent: bool
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     return DataLoader(
         _KeyedDataset(dataset, key),
         batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of key lists serves
         num_workers=settings.num_workers,
-        collate_fn=collate,
+        collate_fn=_Collation(collate),
         pin_memory=settings.pin_memory,
         persistent_workers=persistent and settings.num_workers > 0,
         worker_init_fn=_start_worker,
@@ -161,7 +191,7 @@ class TrainingStream:
 
     def _take(self, number: int) -> Iterator[Batch]:
         for _ in range(number):
-            yield next(self._batches)
+            yield _sound(next(self._batches))
 
     def close(self) -> None:
         """Stop the workers."""
@@ -183,14 +213,14 @@ class EvaluationLoader:
     ) -> None:
         self._keys = _Shares(plan, cut, Position(), 1, augment=False)
         self._loader = _data_loader(dataset, 0, self._keys, collate, settings, persistent=True)
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[Batch | _Failure] | None = None
 
     def __iter__(self) -> Iterator[tuple[Batch, bool]]:
         """Yield (batch, filler). Every rank gets the same number; a filler batch counts elsewhere."""
         self._batches = iter(self._loader)
         fillers: Sequence[bool] = [share.filler for _, share in self._keys.shares()]
         for filler in fillers:
-            yield next(self._batches), filler
+            yield _sound(next(self._batches)), filler
 
     def close(self) -> None:
         """Stop the workers."""
@@ -198,7 +228,13 @@ class EvaluationLoader:
             _stop_workers(self._batches)
 
 
-def _stop_workers(batches: Iterator[Batch]) -> None:
+def _sound(batch: Batch | _Failure) -> Batch:
+    if isinstance(batch, _Failure):
+        raise batch.error
+    return batch
+
+
+def _stop_workers(batches: Iterator[Any]) -> None:
     shut_down = getattr(batches, "_shutdown_workers", None)
     workers = list(getattr(batches, "_workers", []))
     if shut_down is not None:

@@ -32,7 +32,7 @@ class ClassificationMetrics(Metrics):
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes
         self._counts = np.zeros((num_classes, num_classes), dtype=np.int64)
-        self._pending: list[torch.Tensor] = []
+        self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -42,8 +42,8 @@ class ClassificationMetrics(Metrics):
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in logits (B, C) and `batch["labels"]` (B,)."""
-        # The place in the flattened matrix; stays on the device until it is asked for.
-        self._pending.append(batch["labels"] * self._num_classes + outputs.detach().argmax(dim=-1))
+        # Both stay on the device until they are asked for.
+        self._pending.append((batch["labels"], outputs.detach().argmax(dim=-1)))
         if len(self._pending) >= _FOLD_AFTER:
             self._fold()
 
@@ -75,7 +75,8 @@ class ClassificationMetrics(Metrics):
 
     def _fold(self) -> None:
         if self._pending:
-            places = torch.cat(self._pending).cpu().numpy()
+            labels, predictions = (torch.cat(tensors) for tensors in zip(*self._pending, strict=True))
+            places = (labels * self._num_classes + predictions).cpu().numpy()
             self._counts += np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape)
             self._pending.clear()
 

@@ -144,7 +144,7 @@ class ImageClassification(Task):
     def _digests(self, paths: Sequence[str]) -> dict[str, str]:
         """Return the content digest of each file: as `ml-split` recorded it, or read now for hand-made splits."""
         if self._files.digests:
-            return {path: self._files.digests[path]["digest"] for path in paths}
+            return {path: self._files.digests[path].digest for path in paths}
         return dict(zip(paths, content_digests([self._root / path for path in paths]), strict=True))
 
     def _check_files(self) -> None:
@@ -159,9 +159,9 @@ class ImageClassification(Task):
                         fix="Put it back, or run ml-split again.",
                     ) from None
                 recorded = self._files.digests.get(path)
-                if recorded is not None and size != recorded["size"]:
+                if recorded is not None and size != recorded.size:
                     raise DataError(
-                        f"has {size} bytes; it had {recorded['size']} when it was split",
+                        f"has {size} bytes; it had {recorded.size} when it was split",
                         where=str(self._root / path),
                         fix="Put the old file back, or run ml-split again with --overwrite.",
                     )

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-import mltrain
 from mltrain.checkpoints.tensors import load_tensors, save_tensors
 from mltrain.core.digest import model_digest
 from mltrain.core.errors import CheckpointError
 from mltrain.core.files import read_json, write_json
+from mltrain.core.version import __version__
 from mltrain.tasks.base import TASKS, Task
 
 __all__ = ["PackedModel", "load_model", "save_model"]
@@ -49,7 +49,7 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module) -> s
         pretrained_config.architectures = [type(module).__name__]
         pretrained_config.save_pretrained(folder)
     save_tensors(folder / _WEIGHTS, state)
-    facts = {"format": 1, "mltrain": mltrain.__version__, "task": task_name, "model_digest": digest, **task.package()}
+    facts = {"format": 1, "mltrain": __version__, "task": task_name, "model_digest": digest, **task.package()}
     write_json(folder / _FACTS, facts)
     return digest
 

@@ -41,6 +41,8 @@ from mltrain.trainers.updates import new_update
 
 __all__ = ["Trainer"]
 
+_AS_IS = nullcontext()
+
 
 class Trainer:
     """One run: build it, call `fit`, then `choose` and `evaluate`.
@@ -107,8 +109,8 @@ class Trainer:
             batch = self.to_device(host_batch)
             weights = self._weights(host_batch, filler=window.filler)
             # Gradients are exchanged on the last microbatch only.
-            with nullcontext() if number == window.num_microbatches else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast() if self.mixed else nullcontext():
+            with _AS_IS if number == window.num_microbatches else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast() if self.mixed else _AS_IS:
                     losses = self.task.losses(self.model, batch)
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
             if not window.filler:

@@ -46,25 +46,35 @@ class DirectUpdate:
     def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
         """Add to the gradients. The scale enters as the gradient of the losses, which saves a sum and a product."""
         if isinstance(scale, float):
-            key = (len(values), scale)
-            if key not in self._scales:
-                if len(self._scales) > 64:
-                    self._scales.clear()
-                self._scales[key] = torch.full_like(values, scale)
-            scale = self._scales[key]
-        torch.autograd.backward((values,), (scale.to(values.dtype),))
+            scale = self._filled(values, scale)
+        torch.autograd.backward((values,), (scale,))
+
+    def _filled(self, values: torch.Tensor, scale: float) -> torch.Tensor:
+        """Return a tensor like `values` filled with `scale`; windows of one size share it."""
+        key = (len(values), scale)
+        filled = self._scales.get(key)
+        if filled is None:
+            if len(self._scales) >= 64:
+                self._scales.clear()
+            filled = self._scales[key] = torch.full_like(values, scale)
+        return filled
 
     def apply(self, *, want_norm: bool) -> torch.Tensor | None:
         """Clip, step and clear."""
         norm = None
         if self._max_norm is not None or want_norm:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            if self._max_norm is not None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+            if self._max_norm is not None and not self._surely_below(norm, self._max_norm):
                 torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         return norm
+
+    @staticmethod
+    def _surely_below(norm: torch.Tensor, max_norm: float) -> bool:
+        """Return whether clipping would multiply by exactly 1: known without waiting on a CPU only."""
+        return norm.device.type == "cpu" and norm.item() * (1 + 1e-5) + 1e-5 < max_norm
 
 
 class AcceleratedUpdate:

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import mltrain
+from mltrain.core.version import __version__
 
 __all__ = ["git_facts", "installed_packages", "now", "run_metadata"]
 
@@ -23,7 +23,7 @@ def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str,
     return {
         "created": now(),
         "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "mltrain": mltrain.__version__,
+        "mltrain": __version__,
         "python": platform.python_version(),
         "git": git_facts(Path.cwd()),
         "packages": {name: packages[name] for name in notable if name in packages},

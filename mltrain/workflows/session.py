@@ -8,7 +8,6 @@ from typing import Any
 
 from accelerate import Accelerator
 
-import mltrain
 from mltrain.callbacks.base import Callback
 from mltrain.callbacks.checkpointing import Checkpointing
 from mltrain.callbacks.early_stopping import EarlyStopping
@@ -22,6 +21,7 @@ from mltrain.core.files import read_json, write_json, write_text
 from mltrain.core.hardware import describe_hardware
 from mltrain.core.logging import LogContext, close_log, log, open_file_log
 from mltrain.core.run_folder import RunFolder
+from mltrain.core.version import __version__
 from mltrain.tasks.base import Task
 from mltrain.tasks.package import save_model
 from mltrain.tracking.base import TRACKERS, Tracker
@@ -66,8 +66,8 @@ class Session:
             StepLog(config.tracking.log_every_n_steps),
             *([EarlyStopping(config.early_stopping)] if config.early_stopping.enabled else []),
             *callbacks,
-            self._checkpointing,
             EpochTable(),
+            self._checkpointing,
             Progress(),
         ]
         self.signal: int | None = None
@@ -175,7 +175,7 @@ class Session:
             "trainer": self._config.training.trainer_type,
             "task": self._config.task,
             "num_processes": self._accelerator.num_processes,
-            "mltrain": mltrain.__version__,
+            "mltrain": __version__,
             "finished": now(),
             "best": self._checkpointing.best,
             "epochs": 0,

@@ -1,9 +1,8 @@
-"""A small task of our own, as a user would write one: Gaussian vectors, two classes, augmentation, dropout if wanted."""
+"""A small task, as a user would write one: Gaussian vectors, two classes, augmentation, dropout if wanted."""
 
 from __future__ import annotations
 
 import hashlib
-import random
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mltrain.config.section import DataSection, ModelSection
+from mltrain.core.seeding import SampleGenerator
 from mltrain.tasks.base import Losses, Task, register_task
 from mltrain.tasks.classification_metrics import ClassificationMetrics
 
@@ -46,7 +46,7 @@ class Vectors:
     def sample_id(self, index: int) -> str:
         return f"{self.split}/{index}"
 
-    def load(self, index: int, generator: random.Random | None) -> tuple[torch.Tensor, int]:
+    def load(self, index: int, generator: SampleGenerator | None) -> tuple[torch.Tensor, int]:
         seed = int.from_bytes(hashlib.sha256(self.sample_id(index).encode()).digest()[:4], "little")
         vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
         label = int(vector[0] + vector[1] * vector[2] > 0)
@@ -93,7 +93,9 @@ class VectorTask(Task):
         return [{"class": int(index)} for index in outputs.argmax(dim=1)]
 
     def data_facts(self) -> dict[str, Any]:
-        return {"digest": hashlib.sha256(self.config.data.model_dump_json().encode()).hexdigest()}
+        data = self.config.data
+        assert isinstance(data, VectorData)
+        return {"digest": hashlib.sha256(f"{data.train_size} {data.val_size} {data.noise}".encode()).hexdigest()}
 
 
 @register_task("weighted_vectors")

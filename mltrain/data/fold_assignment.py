@@ -1,0 +1,213 @@
+"""Which files are test and which are the validation of each fold: a pure function of their content and a seed.
+
+Files of equal content form a group, which is never divided. Within a class groups are ordered by a hash of the seed
+and their content, so neither names nor the order of listing matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mltrain.core.errors import DataError
+from mltrain.data.image_files import first_few, printable
+
+__all__ = ["Assignment", "LabelledFile", "assign_hold_out", "assign_k_folds"]
+
+
+class LabelledFile(NamedTuple):
+    """A file to assign: its path (for messages alone), its class and the digest of its content."""
+
+    path: str
+    class_name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The digests of the test files, and of the validation files of each fold; the others of a fold are training's."""
+
+    test: frozenset[str]
+    validation: tuple[frozenset[str], ...]
+
+
+class _Group(NamedTuple):
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _ClassGroups:
+    """The groups of a class, or what is left of them."""
+
+    name: str
+    groups: list[_Group]
+
+    @property
+    def size(self) -> int:
+        return sum(group.size for group in self.groups)
+
+    def without(self, digests: frozenset[str]) -> _ClassGroups:
+        return _ClassGroups(self.name, [group for group in self.groups if group.digest not in digests])
+
+
+def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: float, seed: int) -> Assignment:
+    """Hold out a test set and cut the rest into `folds` validation sets: each file is in exactly one.
+
+    Per class, and over all classes, the validation sets differ by at most one file where no file has copies.
+
+    Args:
+        files: every file of the data set, in any order.
+        folds: at least 2.
+        test_ratio: share of the files that is test, 0 <= ratio < 1. The total is rounded and dealt out to the classes
+            in proportion; unless it is 0, each class gives at least one.
+        seed: any integer.
+
+    Raises:
+        DataError: one content under two classes, or a class with too few different files for so many folds.
+    """
+    classes = _group_by_class(files)
+    test = _draw(classes, test_ratio, _Order(seed, "test"))
+    remaining = [members.without(test) for members in classes]
+    _refuse_small(classes, remaining, needed=folds, purpose=f"{folds} folds", many_folds=True)
+    return Assignment(test, _deal(remaining, folds, _Order(seed, "folds")))
+
+
+def assign_hold_out(
+    files: Iterable[LabelledFile], *, folds: int, test_ratio: float, validation_ratio: float, seed: int
+) -> Assignment:
+    """Hold out the test set of `assign_k_folds`, then draw a validation set anew for each fold.
+
+    Args:
+        files: every file of the data set, in any order.
+        folds: number of draws, at least 1.
+        test_ratio: share of all files that is test.
+        validation_ratio: share of all files that is validation, > 0; with `test_ratio` below 1. At least one file of
+            each class is validation, and one training.
+        seed: any integer.
+
+    Raises:
+        DataError: as for `assign_k_folds`.
+    """
+    classes = _group_by_class(files)
+    test = _draw(classes, test_ratio, _Order(seed, "test"))
+    remaining = [members.without(test) for members in classes]
+    _refuse_small(classes, remaining, needed=2, purpose="training and validation", many_folds=False)
+    share = validation_ratio / (1 - test_ratio)
+    return Assignment(
+        test, tuple(_draw(remaining, share, _Order(seed, f"hold-out {fold}"), keep=1) for fold in range(folds))
+    )
+
+
+class _Order:
+    """An order of contents that looks random: by a hash of the seed, of what is drawn, and of the content."""
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        self._prefix = f"{seed}\0{purpose}\0".encode()
+
+    def key(self, digest: str) -> bytes:
+        return hashlib.blake2b(self._prefix + digest.encode(), digest_size=16).digest()
+
+    def groups(self, groups: Sequence[_Group]) -> list[_Group]:
+        return sorted(groups, key=lambda group: self.key(group.digest))
+
+    def classes(self, classes: Sequence[_ClassGroups]) -> list[_ClassGroups]:
+        # Not by name: renaming a class must change nothing.
+        return sorted(classes, key=lambda members: min(self.key(group.digest) for group in members.groups))
+
+
+def _group_by_class(files: Iterable[LabelledFile]) -> list[_ClassGroups]:
+    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    first: dict[str, LabelledFile] = {}
+    clashes: list[tuple[str, str]] = []
+    for file in sorted(files):
+        sizes[file.class_name][file.digest] += 1
+        other = first.setdefault(file.digest, file)
+        if other.class_name != file.class_name:
+            clashes.append((other.path, file.path))
+    if clashes:
+        pairs = [f"{one} = {two}" for one, two in clashes]
+        raise DataError(
+            f"the same content under two classes ({len(clashes)} pairs): {first_few(pairs)}",
+            fix="Remove the copies that are labelled wrongly.",
+        )
+    return [_ClassGroups(name, [_Group(*item) for item in counts.items()]) for name, counts in sizes.items()]
+
+
+def _draw(classes: Sequence[_ClassGroups], share: float, order: _Order, keep: int = 0) -> frozenset[str]:
+    """Return the digests of about `share` of the files of each class, of which at least `keep` groups are left."""
+    if share == 0:
+        return frozenset()
+    ordered = order.classes(classes)
+    drawn: list[str] = []
+    for members, wanted in zip(ordered, _apportion([members.size for members in ordered], share), strict=True):
+        groups = order.groups(members.groups)
+        drawn += _fill(groups, wanted, most=len(groups) - keep)
+    return frozenset(drawn)
+
+
+def _apportion(sizes: Sequence[int], share: float) -> list[int]:
+    """Return how many files of each class make up `share` of all: in proportion, by largest remainder, at least 1."""
+    quotas = [share * size for size in sizes]
+    counts = [max(1, int(quota)) for quota in quotas]
+    missing = round(share * sum(sizes)) - sum(counts)
+    by_remainder = sorted(range(len(sizes)), key=lambda i: counts[i] - quotas[i])
+    for i in by_remainder[: max(0, missing)]:
+        counts[i] += 1
+    return counts
+
+
+def _fill(groups: Sequence[_Group], wanted: int, most: int) -> list[str]:
+    """Take groups in order while they fit into `wanted` files; where none fits, the smallest."""
+    taken: list[str] = []
+    for group in groups:
+        if group.size <= wanted and len(taken) < most:
+            taken.append(group.digest)
+            wanted -= group.size
+    return taken or [min(groups, key=lambda group: group.size).digest]
+
+
+def _deal(classes: Sequence[_ClassGroups], folds: int, order: _Order) -> tuple[frozenset[str], ...]:
+    """Deal out each class's groups, the largest first, to the fold that has least of the class, then least in all."""
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    totals = [0] * folds
+    for members in order.classes(classes):
+        of_class = [0] * folds
+        for group in sorted(order.groups(members.groups), key=lambda group: -group.size):
+            fold = min(range(folds), key=lambda k: (of_class[k], totals[k]))
+            dealt[fold].append(group.digest)
+            of_class[fold] += group.size
+            totals[fold] += group.size
+    return tuple(frozenset(digests) for digests in dealt)
+
+
+def _describe(members: _ClassGroups, rest: _ClassGroups) -> str:
+    """Return the numbers of a class: "'ants' has 6 different files, of which 2 for the test leave 4"."""
+    text = f"class '{printable(members.name)}' has {len(members.groups)} different files"
+    if copies := members.size - len(members.groups):
+        text += f" (and {copies} copies)"
+    taken = len(members.groups) - len(rest.groups)
+    return f"{text}, of which {taken} for the test leave {len(rest.groups)}" if taken else text
+
+
+def _refuse_small(
+    classes: Sequence[_ClassGroups],
+    remaining: Sequence[_ClassGroups],
+    *,
+    needed: int,
+    purpose: str,
+    many_folds: bool,
+) -> None:
+    pairs: list[tuple[_ClassGroups, _ClassGroups]] = list(zip(classes, remaining, strict=True))
+    small = [(members, rest) for members, rest in pairs if len(rest.groups) < needed]
+    if not small:
+        return
+    possible = min(len(rest.groups) for _, rest in small)
+    fix = "Add files to it, move the class away, or ask for a smaller test set"
+    if many_folds and possible > 1:
+        fix = f"{fix} or --folds {possible}"
+    more = f" (and so for {len(small) - 1} more of the {len(classes)} classes)" if len(small) > 1 else ""
+    raise DataError(f"{_describe(*small[0])}, too few for {purpose}{more}", fix=f"{fix}.")

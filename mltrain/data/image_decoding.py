@@ -1,0 +1,132 @@
+"""From an image file of any kind to upright 8-bit pixels in memory."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from mltrain.core.errors import DataError
+
+__all__ = ["ImageMode", "decode_image"]
+
+ImageMode = Literal["RGB", "L"]
+
+# Not EPS and WMF, which Pillow hands to other programs. They are tried in this order, whatever the file is called; the
+# first five are loaded with Pillow, the others with the first file that is none of these.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "QOI", "PCX", "TGA")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(path: Path, mode: ImageMode, *, min_side: int | None = None) -> Image.Image:
+    """Decode an image file as people see it: upright, in 8 bits a channel.
+
+    - The kind is found from the content, not from the name.
+    - Of an animation or a file of many pages the first is decoded.
+    - EXIF rotation is applied; a damaged EXIF block is passed over.
+    - Transparency (an alpha channel, a palette entry, a colour key) is composited on white.
+    - 16-bit values are divided by 257. 32-bit integers and floats are taken to fill the smallest of the ranges 0..1
+      (floats only), 0..255 and 0..65535 that holds them all; values outside of these are refused.
+    - Colour profiles are not applied; CMYK is converted by Pillow's plain formula.
+
+    Args:
+        path: the file.
+        mode: "RGB" for three channels, "L" for one (luma).
+        min_side: at least 1. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size for speed, if its shorter side
+            stays at least this many pixels; its last row and column may then stand for a part of a pixel. None: full
+            size.
+
+    Raises:
+        DataError: the file cannot be read, or is no image that can be decoded whole.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"the image cannot be read ({error.strerror})",
+            where=str(path),
+            fix="Restore the file or its permissions, or run ml-split again.",
+        ) from None
+    try:
+        return _decode(content, mode, min_side)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly every kind
+        raise DataError(
+            _cause(content, error),
+            where=str(path),
+            fix="Replace it with a whole PNG or JPEG file, or remove it and run ml-split again.",
+        ) from None
+
+
+def _decode(content: bytes, mode: ImageMode, min_side: int | None) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        if min_side is not None:
+            image.draft(mode, (min_side, min_side))
+        image.load()
+        pixels = _convert(image, mode)
+        operation = _UPRIGHT.get(_orientation(image))
+        return pixels if operation is None else pixels.transpose(operation)
+
+
+def _cause(content: bytes, error: Exception) -> str:
+    if not content:
+        return "the image file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image of a known kind: the file begins with {content[:16]!r}"
+    return f"the image cannot be decoded ({str(error).rstrip('.') or type(error).__name__})"
+
+
+def _orientation(image: Image.Image) -> Any:
+    # Read after the pixels: PNG may hold it behind them, and TIFF applies and removes it while loading.
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the pixels are whole
+        return None
+
+
+def _convert(image: Image.Image, mode: ImageMode) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(image).convert(mode)
+    if image.has_transparency_data:
+        page = Image.new(mode, image.size, "white")
+        layer = image.convert("RGBA")
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page
+    if image.mode == "LAB":
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of more than 8 bits in mode L."""
+    values: NDArray[Any] = np.asarray(image)
+    low, high = values.min(), values.max()
+    top = next((top for top in _possible_maxima(image) if high <= top), None)
+    if top is None or not low >= 0:  # NaN is neither
+        raise ValueError(f"its pixel values run from {low:g} to {high:g}, beyond 0..1, 0..255 and 0..65535")
+    pixels = (values * (255 / top) + 0.5).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        pixels[values == transparent] = 255
+    return Image.fromarray(pixels)
+
+
+def _possible_maxima(image: Image.Image) -> tuple[int, ...]:
+    if image.mode == "F":
+        return (1, 255, 65535)
+    # Pillow's mode for 16-bit PGM is "I", already scaled to 0..65535.
+    return (255, 65535) if image.mode == "I" and image.format != "PPM" else (65535,)

@@ -1,0 +1,86 @@
+"""Where a run lies in MLflow: the store's URI, and `tracking/mlflow.json`, which keeps it with the run's ID.
+
+Imports no MLflow: the training process uses this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mltrain.core.files import read_json, write_json
+from mltrain.core.run_folder import RunFolder
+
+__all__ = ["masked", "read_address", "sqlite_path", "store_uri", "write_address"]
+
+_FILE_NAME = "mlflow.json"
+_MASK = "***"
+
+
+def store_uri(folder: RunFolder, setting: str | None) -> str:
+    """Return the absolute URI of the store that this run goes to.
+
+    Args:
+        folder: the run folder; a run that was in a store before stays in it.
+        setting: the URI that the configuration names. None: the environment's MLFLOW_TRACKING_URI, else the store
+            that the run was in, else `mlflow.db` (SQLite) in the working folder.
+    """
+    wanted = setting or os.environ.get("MLFLOW_TRACKING_URI")
+    if wanted:
+        return _absolute(wanted)
+    recorded = str(read_address(folder).get("tracking_uri") or "")
+    path = sqlite_path(recorded)
+    # A project that was moved has left the recorded database behind.
+    if recorded and _MASK not in recorded and (path is None or path.exists()):
+        return recorded
+    return _sqlite_uri(Path.cwd() / "mlflow.db")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a SQLite URI, None for any other."""
+    scheme, separator, database = uri.partition(":///")
+    if not separator or scheme.partition("+")[0] != "sqlite":
+        return None
+    if "%" in database or "?" in database:  # whether % is an escape depends on SQLAlchemy's version
+        from sqlalchemy.engine import make_url
+
+        database = make_url(uri).database or ""
+    return Path(database) if database not in ("", ":memory:") else None
+
+
+def masked(uri: str) -> str:
+    """Return the URI, or a text with URIs in it, with every password hidden."""
+    return re.sub(r"(://[^/@\s]*?):[^/@\s]*@", rf"\1:{_MASK}@", uri)
+
+
+def read_address(folder: RunFolder) -> dict[str, Any]:
+    """Return `tracking_uri`, `experiment_id` and `run_id` of the run, empty when it was in no store yet."""
+    try:
+        address = read_json(folder.tracking / _FILE_NAME)
+    except (OSError, ValueError):
+        return {}
+    return address if isinstance(address, dict) else {}
+
+
+def write_address(folder: RunFolder, *, uri: str, experiment_id: str, run_id: str) -> None:
+    """Keep where the run lies; a password in the URI is not kept."""
+    address = {"tracking_uri": masked(uri), "experiment_id": experiment_id, "run_id": run_id}
+    write_json(folder.tracking / _FILE_NAME, address)
+
+
+def _absolute(uri: str) -> str:
+    path = sqlite_path(uri)
+    if path is None or path.is_absolute():
+        return uri
+    scheme, _, database = uri.partition(":///")
+    return f"{_sqlite_uri(Path.cwd()).replace('sqlite', scheme, 1)}/{database}"
+
+
+def _sqlite_uri(path: Path) -> str:
+    if not {"%", "?"} & set(str(path)):
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)

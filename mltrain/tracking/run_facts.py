@@ -1,0 +1,107 @@
+"""What a run folder says of its run, in the flat names and strings that trackers take. Imports no tracker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mltrain.core.files import read_json
+from mltrain.core.run_folder import RunFolder
+
+__all__ = ["DatasetFacts", "RunFacts", "flatten", "read_facts"]
+
+# What is said elsewhere (tags, description), or may hold a password (a store's address), is no parameter.
+_NOT_PARAMETERS = ("run.tags", "run.description", "tracking")
+# Lists for people, who find them in the artifacts; as tags they would bury the rest.
+_NOT_TAGS = ("packages", "segments")
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """The data a run learned from; `source` is an absolute path."""
+
+    name: str
+    digest: str | None
+    source: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The configuration and circumstances of a run.
+
+    Attributes:
+        name: the run's name.
+        description: the user's free text.
+        parameters: the configuration, `section.key` -> text.
+        tags: the user's own labels.
+        circumstances: `metadata.json` without packages and segments, `key.key` -> text.
+        commit: the git commit of the code, where there is one.
+        command_line: how the run was started.
+        dataset: the data, where the configuration names any.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, str]
+    tags: dict[str, str]
+    circumstances: dict[str, str]
+    commit: str | None
+    command_line: str | None
+    dataset: DatasetFacts | None
+
+
+def read_facts(folder: RunFolder) -> RunFacts:
+    """Read `config.yaml` and `metadata.json`; a missing or empty file says nothing."""
+    config = _mapping(yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else None)
+    metadata = _mapping(read_json(folder.metadata) if folder.metadata.exists() else None)
+    run = _mapping(config.get("run"))
+    circumstances = _without(flatten(metadata), _NOT_TAGS)
+    return RunFacts(
+        name=folder.name,
+        description=str(run.get("description") or ""),
+        parameters=_without(flatten(config), _NOT_PARAMETERS),
+        tags={str(name): _text(value) for name, value in _mapping(run.get("tags")).items()},
+        circumstances=circumstances,
+        commit=circumstances.get("git.commit"),
+        command_line=circumstances.get("command_line"),
+        dataset=_dataset(_mapping(config.get("data")), circumstances),
+    )
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return nested mappings as one of dotted names and texts. Lists, numbers and null are written as JSON."""
+    return dict(_leaves(values, ""))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _without(values: dict[str, str], sections: tuple[str, ...]) -> dict[str, str]:
+    hidden = tuple(f"{section}." for section in sections)
+    return {name: text for name, text in values.items() if name not in sections and not name.startswith(hidden)}
+
+
+def _dataset(data: Mapping[str, Any], circumstances: Mapping[str, str]) -> DatasetFacts | None:
+    if not data.get("data_dir"):
+        return None
+    source = Path(str(data["data_dir"])).absolute()
+    name = str(data.get("dataset_name") or source.name)
+    return DatasetFacts(name=name, digest=circumstances.get("data.digest"), source=str(source))

@@ -1,0 +1,59 @@
+"""What every test may use: one thread, no network, runs below a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true", NO_COLOR="1")
+
+ROOT = Path(__file__).resolve().parent.parent
+VECTORS_PLUGIN = ROOT / "tests" / "support" / "vectors_task.py"
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test works in a folder of its own, so that runs/ and mlflow.db of one never meet another's."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def vectors() -> dict[str, Any]:
+    """The configuration of a run that takes a fraction of a second: see tests/support/vectors_task.py."""
+    return {
+        "task": "vectors",
+        "plugins": [str(VECTORS_PLUGIN)],
+        "data": {"num_workers": 0},
+        "model": {},
+        "training": {"num_epochs": 3, "batch_size": 8},
+        "tracking": {"log_every_n_steps": 2, "mlflow": {"enabled": False}},
+        "reproducibility": {"num_threads": 1},
+    }
+
+
+@pytest.fixture
+def train_vectors(vectors: dict[str, Any]) -> Callable[..., Any]:
+    """Run `mltrain.train` on the vectors with overrides given as a dict of dotted keys."""
+    from mltrain.workflows.train import train
+
+    def run(overrides: dict[str, Any] | None = None, **arguments: Any) -> Any:
+        return train(arguments.pop("config", vectors), overrides or {}, **arguments)
+
+    return run
+
+
+@pytest.fixture
+def hymenoptera() -> Path:
+    """The folder of real photographs; the test is skipped, and says so, where it is not there."""
+    folder = SHARED_DATA / "hymenoptera"
+    if not folder.is_dir():
+        pytest.skip(f"real photographs are not at {folder}")
+    return folder
