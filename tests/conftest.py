@@ -25,7 +25,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vectors() -> dict[str, Any]:
     """The configuration of a run that takes a fraction of a second: see tests/support/vectors_task.py."""
     return {
@@ -39,7 +39,7 @@ def vectors() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_vectors(vectors: dict[str, Any]) -> Callable[..., Any]:
     """Run `mltrain.train` on the vectors with overrides given as a dict of dotted keys."""
     from mltrain.workflows.train import train

@@ -99,7 +99,7 @@ def check_config(
     merged: dict[str, Any] = copy.deepcopy(dict(content))
     source = _Source(file, lines or {}, overrides)
     for key, value in overrides.items():
-        _set(merged, key, value, source)
+        _set(merged, key, copy.deepcopy(value), source)
     name, plugins = merged.setdefault("task", task), merged.get("plugins") or []
     if not isinstance(name, str):
         raise ConfigError(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "HardwareError", "MltrainError", "RunFolderError"]
+__all__ = ["CheckpointError", "ConfigError", "DataError", "HardwareError", "MltrainError", "RunFolderError", "one_line"]
+
+
+def one_line(text: object) -> str:
+    """Return a text without its line breaks: file names and the errors of other programs may hold some."""
+    lines = str(text).splitlines()
+    return lines[0] if len(lines) == 1 else " ".join(line.strip() for line in lines if line.strip())
 
 
 class MltrainError(Exception):
@@ -17,13 +23,12 @@ class MltrainError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
         self.what, self.where, self.fix = what, where, fix
-        message = f"{where}: {what}" if where else what
-        super().__init__(f"{message.rstrip('.')}. {fix}" if fix else message)
 
     def __str__(self) -> str:
-        # One line whatever the parts hold: file names may contain line breaks.
-        return " ".join(str(self.args[0]).splitlines())
+        message = f"{self.where}: {self.what}" if self.where else self.what
+        return one_line(f"{message.rstrip('.')}. {self.fix}" if self.fix else message)
 
 
 class ConfigError(MltrainError):
@@ -33,7 +38,12 @@ class ConfigError(MltrainError):
         self, what: str, *, where: str | None = None, fix: str | None = None, problems: list[str] | None = None
     ) -> None:
         super().__init__(what, where=where, fix=fix)
-        self.problems = problems or [str(self)]
+        self._problems = [one_line(problem) for problem in problems or []]
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each problem."""
+        return self._problems or [str(self)]
 
 
 class DataError(MltrainError):

@@ -18,7 +18,8 @@ def load_plugins(files: Sequence[str]) -> None:
     for name in files:
         path = Path(name).resolve()
         module_name = f"mltrain_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
-        if module_name in sys.modules:
+        # The user's own script may have imported the file already, under its own name.
+        if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
             continue
         if not path.is_file():
             raise ConfigError("no such file", where=f"plugins, {name}", fix="Check the path.")

@@ -6,7 +6,9 @@ DataLoader iterator serves all epochs: workers start once, and read ahead over t
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +24,7 @@ from mltrain.data.plan import Cut, Indices, Position, Share
 __all__ = ["Batch", "EvaluationLoader", "LoaderSettings", "Plan", "TrainingStream", "Window"]
 
 Batch = dict[str, torch.Tensor]
+_RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
 Collate = Callable[[list[Any]], Batch]
 _Key = tuple[int, int]
 
@@ -129,13 +132,6 @@ class _Shares:
                 yield [(tag, index) for index in microbatch.tolist()]
 
 
-def _start_worker(_: int) -> None:
-    # A signal meant for the run reaches its whole process group; only the training process may act on it. Workers end
-    # when it closes their queues, or within seconds of its death.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def _data_loader(
     dataset: SampleDataset, key: int, keys: _Shares, collate: Collate, settings: LoaderSettings, *, persistent: bool
 ) -> DataLoader[Any]:
@@ -146,7 +142,6 @@ def _data_loader(
         collate_fn=_Collation(collate),
         pin_memory=settings.pin_memory,
         persistent_workers=persistent and settings.num_workers > 0,
-        worker_init_fn=_start_worker,
         # iter(DataLoader) draws a base seed: from here, not from the model's generator.
         generator=torch.Generator(),
     )
@@ -180,7 +175,7 @@ class TrainingStream:
         shares = _Shares(plan, cut, start, num_epochs, augment=True)
         key = stream_key(seed, "augmentation")
         self._shares = shares.shares()
-        self._batches = iter(_data_loader(dataset, key, shares, collate, settings, persistent=False))
+        self._batches = _start(_data_loader(dataset, key, shares, collate, settings, persistent=False))
 
     def windows(self, count: int) -> Iterator[Window]:
         """Yield the next `count` windows. The batches of one must be used up before the next is asked for."""
@@ -217,7 +212,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[tuple[Batch, bool]]:
         """Yield (batch, filler). Every rank gets the same number; a filler batch counts elsewhere."""
-        self._batches = iter(self._loader)
+        self._batches = _start(self._loader)
         fillers: Sequence[bool] = [share.filler for _, share in self._keys.shares()]
         for filler in fillers:
             yield _sound(next(self._batches)), filler
@@ -234,6 +229,22 @@ def _sound(batch: Batch | _Failure) -> Batch:
     return batch
 
 
+def _start(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Return the loader's iterator, its workers deaf to the signals that are meant for the run.
+
+    A terminal and a scheduler signal every process of a group, but only the training process may act: it needs its
+    workers to reach the next safe point. They are born with the signals blocked, so there is no moment without.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+    _RUNNING.add(batches)
+    return batches
+
+
 def _stop_workers(batches: Iterator[Any]) -> None:
     shut_down = getattr(batches, "_shutdown_workers", None)
     workers = list(getattr(batches, "_workers", []))
@@ -242,3 +253,10 @@ def _stop_workers(batches: Iterator[Any]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.kill()
+
+
+@atexit.register
+def _stop_all_workers() -> None:
+    # multiprocessing ends workers that are left over with SIGTERM, which they do not hear, and would wait for them.
+    for batches in list(_RUNNING):
+        _stop_workers(batches)

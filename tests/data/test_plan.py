@@ -1,0 +1,75 @@
+"""The plan: every sample once an epoch, the same for every cut; golden orders, so that it never changes silently."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mltrain.data.plan import Cut, OrderedPlan, Position, ShuffledPlan
+
+sizes = st.integers(1, 300)
+
+
+@settings(max_examples=100, deadline=None)
+@given(samples=sizes, window=st.integers(1, 64), seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
+def test_an_epoch_holds_every_sample_once(samples: int, window: int, seed: int, epoch: int) -> None:
+    plan = ShuffledPlan(samples, window, seed)
+    windows = [plan.window(epoch, number) for number in range(plan.windows_per_epoch)]
+    assert sorted(np.concatenate(windows).tolist()) == list(range(samples))
+    assert all(len(part) == window for part in windows[:-1])
+    assert 0 < len(windows[-1]) <= window
+
+
+@settings(max_examples=100, deadline=None)
+@given(samples=sizes, batch=st.integers(1, 9), processes=st.integers(1, 5), accumulation=st.integers(1, 4))
+def test_ranks_and_microbatches_divide_a_window(samples: int, batch: int, processes: int, accumulation: int) -> None:
+    plan = ShuffledPlan(samples, batch * processes * accumulation, seed=3)
+    for number in range(plan.windows_per_epoch):
+        window = plan.window(0, number)
+        shares = [Cut(rank, processes, batch).share(window) for rank in range(processes)]
+        own = [share for share in shares if not share.filler]
+        assert np.array_equal(np.concatenate([part for share in own for part in share.microbatches]), window)
+        assert all(share.num_examples == len(window) for share in shares)
+        for share in shares:
+            assert 1 <= len(share.microbatches) <= accumulation
+            assert all(1 <= len(part) <= batch for part in share.microbatches)
+        lengths = [0 if share.filler else sum(map(len, share.microbatches)) for share in shares]
+        assert max(lengths) - min(lengths) <= 1
+
+
+def test_order_does_not_depend_on_the_window_size() -> None:
+    small, large = ShuffledPlan(100, 8, seed=7), ShuffledPlan(100, 32, seed=7)
+    for epoch in range(3):
+        orders = [
+            np.concatenate([plan.window(epoch, n) for n in range(plan.windows_per_epoch)]) for plan in (small, large)
+        ]
+        assert np.array_equal(*orders)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = {tuple(ShuffledPlan(50, 50, seed).window(epoch, 0).tolist()) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+
+
+def test_golden_order() -> None:
+    assert ShuffledPlan(10, 10, seed=42).window(0, 0).tolist() == GOLDEN[0]
+    assert ShuffledPlan(10, 10, seed=42).window(1, 0).tolist() == GOLDEN[1]
+
+
+GOLDEN = ([9, 8, 6, 5, 7, 4, 2, 0, 3, 1], [9, 2, 1, 5, 6, 3, 7, 0, 8, 4])
+
+
+def test_evaluation_keeps_the_order() -> None:
+    plan = OrderedPlan(10, 4)
+    assert [plan.window(0, number).tolist() for number in range(plan.windows_per_epoch)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+
+
+def test_position_moves() -> None:
+    position = Position().after_step().after_step()
+    assert position == Position(epoch=0, window=2, step=2)
+    assert position.next_epoch() == Position(epoch=1, window=0, step=2)
