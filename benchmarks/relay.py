@@ -1,6 +1,8 @@
 """Contenders in processes of their own that take turns, a block of steps at a time.
 
-All of them see the same moods of the machine: what they are compared by are differences within a round of turns.
+All of them see the same moods of the machine, so they are compared within a heat. Two processes of one program differ
+by a few percent for all of their life (where their memory happens to lie), so there are several heats, each with new
+processes.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +26,53 @@ from torch import nn
 
 from benchmarks.problems import Problem
 
+Contender = Callable[..., None]
+"""A function of (problem, clock) and further arguments."""
+
+# Freed memory stays with the process. By default glibc hands large blocks back to the kernel in some processes and not
+# in others, by luck: up to a millisecond a step of page faults on the larger network.
+_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long is run. One round is a block of every contender."""
+    """How long is run. In one round each contender runs one block; a heat is `rounds` of them in the same processes."""
 
     warm_up: int
     block: int
     rounds: int
+    heats: int
 
     @property
     def steps(self) -> int:
+        """Optimizer steps of a contender in one heat."""
         return self.warm_up + self.block * self.rounds
 
 
 @dataclass
 class Laps:
-    """Seconds a step of a contender, one entry a round; or why there are none."""
+    """What a contender did in one heat.
+
+    wall, cpu: seconds a step, one entry a round.
+    probe: loss on fixed samples after the warm-up.
+    failure: why there are no figures.
+    """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     probe: float = float("nan")
     failure: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Medians over the heats: seconds a step, seconds over the base, ratio to it; and the extremes of `over`."""
+
+    each: float
+    over: float
+    ratio: float
+    lowest: float
+    highest: float
 
 
 class Clock:
@@ -72,62 +100,79 @@ class Clock:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
 
-Contender = Callable[..., None]
-
-
 def race(
     network: str, schedule: Schedule, contenders: Mapping[str, tuple[Contender, dict[str, Any]]]
+) -> dict[str, list[Laps]]:
+    """Return the laps of each contender, one entry a heat."""
+    heats = [_heat(network, schedule, contenders) for _ in range(schedule.heats)]
+    return {name: [heat[name] for heat in heats] for name in contenders}
+
+
+def compare(mine: Sequence[Laps], base: Sequence[Laps], attribute: str) -> Comparison:
+    """Compare a contender with another, by "wall" or "cpu"."""
+    pairs = [
+        (statistics.median(getattr(own, attribute)), statistics.median(getattr(other, attribute)))
+        for own, other in zip(mine, base, strict=True)
+    ]
+    differences = [own - other for own, other in pairs]
+    return Comparison(
+        each=statistics.median(own for own, _ in pairs),
+        over=statistics.median(differences),
+        ratio=statistics.median(own / other for own, other in pairs),
+        lowest=min(differences),
+        highest=max(differences),
+    )
+
+
+def _heat(
+    network: str, schedule: Schedule, contenders: Mapping[str, tuple[Contender, dict[str, Any]]]
 ) -> dict[str, Laps]:
-    """Return the laps of each contender: a function of (problem, clock) and further arguments."""
     laps = {name: Laps() for name in contenders}
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        pipes: dict[str, Any] = {}
-        processes = []
+        os.environ.update(_KEEP_MEMORY)
+        pipes: dict[str, Connection] = {}
+        processes: list[BaseProcess] = []
         for name, (function, arguments) in contenders.items():
-            pipes[name], theirs = context.Pipe()
-            folder = Path(scratch) / name.replace(" ", "_")
-            folder.mkdir()
-            processes.append(
-                context.Process(target=_run, args=(function, arguments, network, schedule, theirs, folder))
-            )
-            processes[-1].start()
-            theirs.close()
-        for name in list(pipes):
-            laps[name].probe = _receive(name, pipes, laps)
+            folder = Path(scratch) / name
+            process, pipes[name] = _start(function, arguments, network, schedule, folder)
+            processes.append(process)
+        for name in contenders:
+            laps[name].probe = _receive(pipes, name, laps[name])
         for number in range(schedule.rounds):
             names = list(pipes)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                pipes[name].send(None)
-                wall, cpu = _receive(name, pipes, laps) or (0.0, 0.0)
-                if name in pipes:
-                    laps[name].wall.append(wall)
-                    laps[name].cpu.append(cpu)
+            first = number % max(1, len(names))
+            for name in names[first:] + names[:first]:
+                pipes[name].send("go")
+                lap = _receive(pipes, name, laps[name])
+                if lap is not None:
+                    laps[name].wall.append(lap[0])
+                    laps[name].cpu.append(lap[1])
         for pipe in pipes.values():
-            pipe.send(None)
+            pipe.send("finish")
         for process in processes:
             process.join()
     return laps
 
 
-def over(laps: Laps, base: Laps, attribute: str = "wall") -> tuple[float, float, float]:
-    """Return medians over the rounds: seconds a step, seconds over `base`, ratio to `base`."""
-    mine, theirs = getattr(laps, attribute), getattr(base, attribute)
-    pairs = list(zip(mine, theirs, strict=True))
-    return (
-        statistics.median(mine),
-        statistics.median(a - b for a, b in pairs),
-        statistics.median(a / b for a, b in pairs),
-    )
+def _start(
+    function: Contender, arguments: dict[str, Any], network: str, schedule: Schedule, folder: Path
+) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(function, arguments, network, schedule, theirs, folder))
+    process.start()
+    theirs.close()
+    return process, ours
 
 
-def _receive(name: str, pipes: dict[str, Any], laps: dict[str, Laps]) -> Any:
+def _receive(pipes: dict[str, Connection], name: str, laps: Laps) -> Any:
+    """Return a contender's next message; one that failed is left out from then on."""
     try:
         message = pipes[name].recv()
     except EOFError:
         message = "ended early"
     if isinstance(message, str):
-        laps[name].failure = message
+        laps.failure = message
         del pipes[name]
         return None
     return message
@@ -136,9 +181,10 @@ def _receive(name: str, pipes: dict[str, Any], laps: dict[str, Laps]) -> Any:
 def _run(
     function: Contender, arguments: dict[str, Any], network: str, schedule: Schedule, pipe: Connection, folder: Path
 ) -> None:
-    torch.set_num_threads(1)
+    folder.mkdir()
     os.chdir(folder)
-    sys.stdout = sys.stderr = (folder / "output.txt").open("w")
+    sys.stdout = sys.stderr = Path("output.txt").open("w")
+    torch.set_num_threads(1)
     problem = Problem(network, schedule.steps)
     try:
         function(problem, Clock(pipe, problem, schedule), **arguments)
@@ -146,4 +192,3 @@ def _run(
         pipe.send(f"{error.name} is not installed")
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
-        raise

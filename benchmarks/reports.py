@@ -26,13 +26,10 @@ def machine() -> dict[str, Any]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, aligned for reading as text; numbers to the right."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [
-        [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in (head, *rows)
-    ]
+    lines = []
+    for row in (head, *rows):
+        cells = zip(row, widths, strict=True)
+        lines.append([cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells)])
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
 
@@ -43,9 +40,14 @@ def write(path: Path | None, results: dict[str, Any]) -> None:
         path.write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n", encoding="utf-8")
 
 
-def microseconds(seconds: float, *, sign: bool = False) -> str:
-    """Return seconds as whole microseconds."""
-    return f"{seconds * 1e6:+.0f}" if sign else f"{seconds * 1e6:.0f}"
+def microseconds(seconds: float) -> str:
+    """Return whole microseconds."""
+    return f"{seconds * 1e6:.0f}"
+
+
+def difference(seconds: float) -> str:
+    """Return whole microseconds with their sign."""
+    return f"{seconds * 1e6:+.0f}"
 
 
 def _processor() -> str:

@@ -1,19 +1,20 @@
 """Time a step over a plain PyTorch loop: mltrain, Accelerate, Hugging Face Trainer, Lightning.
 
-    python -m benchmarks.step_overhead [--output FILE] [--rounds N]
+    python -m benchmarks.step_overhead [--output FILE] [--rounds N] [--heats N]
 
-One thread, the same model, data, order and optimizer for all. Set-up and the first steps are not timed.
+One thread; the same model, data, order of samples and optimizer for all. Set-up and the first steps are not timed.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, reports
 from benchmarks.problems import NETWORKS
-from benchmarks.relay import Contender, Laps, Schedule, over, race
+from benchmarks.relay import Contender, Laps, Schedule, compare, race
 
 CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
     "plain PyTorch": (contenders.plain, {}),
@@ -25,39 +26,52 @@ CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
 }
 BASE = "plain PyTorch"
 
-# A block is about a third of a second, and of many log points.
-BLOCKS = {"mlp": 500, "cnn": 100}
-
-_HEAD = ("contender", "us a step", "over plain", "ratio", "CPU us a step", "over plain", "ratio")
+# A block is about half a second, and holds several log points.
+_BLOCKS = {"mlp": 500, "cnn": 100}
 _SAME_LOSS = 1e-4
+_HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a step", "over plain", "ratio")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="blocks of each contender")
+    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="blocks of a contender in a heat")
+    parser.add_argument("--heats", type=int, default=7, metavar="N", help="how often all start anew")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
     arguments = parser.parse_args()
+    chosen = {name: CONTENDERS[name] for name in CONTENDERS if name in (BASE, *arguments.contenders)}
     results = {}
     for network in arguments.networks:
-        schedule = Schedule(warm_up=200, block=BLOCKS[network], rounds=arguments.rounds)
-        laps = race(network, schedule, CONTENDERS)
-        print(f"\n{NETWORKS[network].title}; {schedule.rounds} rounds of {schedule.block} steps each\n")
-        print(reports.table(_HEAD, [_row(name, laps[name], laps[BASE]) for name in laps]))
-        results[network] = {"schedule": vars(schedule), "laps": {name: vars(each) for name, each in laps.items()}}
+        schedule = Schedule(warm_up=200, block=_BLOCKS[network], rounds=arguments.rounds, heats=arguments.heats)
+        laps = race(network, schedule, chosen)
+        print(f"\n{NETWORKS[network].title}: {schedule.heats} heats of {schedule.rounds} x {schedule.block} steps\n")
+        print(reports.table(_HEAD, [_row(name, laps[name], laps[BASE]) for name in chosen]))
+        results[network] = {
+            "schedule": vars(schedule),
+            "laps": {name: [vars(heat) for heat in heats] for name, heats in laps.items()},
+        }
     reports.write(arguments.output, results)
 
 
-def _row(name: str, laps: Laps, base: Laps) -> list[str]:
-    if laps.failure:
-        return [f"{name}: {laps.failure}", *[""] * (len(_HEAD) - 1)]
-    if abs(laps.probe - base.probe) > _SAME_LOSS:
-        name += f" (loss {laps.probe:.4f} instead of {base.probe:.4f})"
-    cells = []
-    for attribute in ("wall", "cpu"):
-        each, difference, ratio = over(laps, base, attribute)
-        cells += [reports.microseconds(each), reports.microseconds(difference, sign=True), f"{ratio:.2f}"]
-    return [name, *cells]
+def _row(name: str, laps: Sequence[Laps], base: Sequence[Laps]) -> list[str]:
+    failures = {heat.failure for heat in laps if heat.failure}
+    if failures:
+        return [f"{name}: {', '.join(failures)}", *[""] * (len(_HEAD) - 1)]
+    if any(abs(heat.probe - other.probe) > _SAME_LOSS for heat, other in zip(laps, base, strict=True)):
+        name += f" (not the same: loss {laps[0].probe:.4f}, plain {base[0].probe:.4f})"
+    wall, cpu = compare(laps, base, "wall"), compare(laps, base, "cpu")
+    us, difference = reports.microseconds, reports.difference
+    return [
+        name,
+        us(wall.each),
+        difference(wall.over),
+        f"{difference(wall.lowest)} .. {difference(wall.highest)}",
+        f"{wall.ratio:.2f}",
+        us(cpu.each),
+        difference(cpu.over),
+        f"{cpu.ratio:.2f}",
+    ]
 
 
 if __name__ == "__main__":

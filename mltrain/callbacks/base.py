@@ -64,7 +64,7 @@ class Loop(Protocol):
         ...
 
     def step_values(self) -> dict[str, float]:
-        """Return the values of the steps since the last call. Waits for the device."""
+        """Return the values of the steps since the last call. Waits for the device; every process must call it."""
         ...
 
     def save_checkpoint(self) -> str:

@@ -17,7 +17,10 @@ def inconsistencies(config: Config) -> Iterator[tuple[str, str]]:
     if scheduler.warmup_steps is not None and scheduler.warmup_epochs is not None:
         yield "scheduler.warmup_epochs", "stands beside scheduler.warmup_steps. Keep one of them."
     if config.reproducibility.deterministic and config.reproducibility.benchmark:
-        yield "reproducibility.benchmark", "is true, which needs reproducibility.deterministic: false. Set that as well."
+        yield (
+            "reproducibility.benchmark",
+            "is true and needs reproducibility.deterministic: false. Set that as well.",
+        )
     monitor, mode = config.checkpointing.monitor, config.checkpointing.mode
     if monitor is not None and mode is None:
         yield "checkpointing.monitor", "needs checkpointing.mode: min or max. Add it."

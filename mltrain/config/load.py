@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -11,12 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mltrain.config.consistency import inconsistencies
+from mltrain.config.explain import explain, shown
+from mltrain.config.places import Places
+from mltrain.config.plain import plain
 from mltrain.config.schema import Config
 from mltrain.config.suggestions import section_of, suggestion
+from mltrain.config.wishes import kinds, wish
 from mltrain.config.yaml_file import Path, parse_value, read_yaml
-from mltrain.core.errors import ConfigError
+from mltrain.core.errors import ConfigError, MltrainError
 
-__all__ = ["LoadedConfig", "check_config", "load_config", "parse_overrides"]
+__all__ = ["LoadedConfig", "check_config", "load_config", "name_place", "parse_overrides"]
 
 ConfigClassOf = Callable[[str, Sequence[str]], type[Config]]
 """(task, plugins) -> the configuration class of that task. Raises ConfigError for an unknown task."""
@@ -31,40 +35,24 @@ class LoadedConfig:
     overrides: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where each key came from."""
-
-    file: FilePath | None
-    lines: Mapping[Path, int]
-    overrides: Mapping[str, Any]
-
-    def place(self, path: Path) -> str:
-        dotted = ".".join(map(str, path))
-        for key in self.overrides:
-            if dotted == key or dotted.startswith(f"{key}."):
-                return f"command line, {dotted}"
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.lines:
-                return f"{self.file}:{self.lines[path[:length]]}, {dotted}"
-        return f"{self.file}, {dotted}" if self.file else dotted
-
-
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Turn `section.key=value` arguments into {"section.key": value}."""
+    """Turn `section.key=value` arguments into {"section.key": value}. Of a key that is given twice the last counts."""
     overrides: dict[str, Any] = {}
     for argument in arguments:
         key, sign, text = argument.partition("=")
+        key = key.strip()
         if not sign or not key or key.startswith("-"):
             raise ConfigError(
                 f"cannot read {argument!r}", where="command line", fix="Write section.key=value, or see --help."
             )
         try:
-            overrides[key.strip()] = parse_value(text)
-        except Exception:
+            overrides.pop(key, None)
+            overrides[key] = parse_value(text)
+        except ConfigError as error:
             raise ConfigError(
-                f"cannot read the value of {key!r}", where="command line", fix="Write it as in a YAML file, in quotes."
-            ) from None
+                f"cannot read the value {text!r}: {error.what}", where=f"command line, {key}",
+                fix="Write it as in a YAML file; a text in quotes.",
+            ) from None  # fmt: skip
     return overrides
 
 
@@ -75,7 +63,7 @@ def load_config(
 
     Args:
         file: the YAML file.
-        overrides: dotted key -> value; beats the file.
+        overrides: dotted key -> value; beats the file. Of two that overlap the longer key beats the shorter.
         class_of: gives the configuration class of a task (tasks bring their own `data` and `model` sections).
         task: the task when the file has none.
 
@@ -96,70 +84,112 @@ def check_config(
     task: str | None = None,
 ) -> LoadedConfig:
     """Merge and check a configuration that is at hand as plain values. See `load_config`."""
-    merged: dict[str, Any] = copy.deepcopy(dict(content))
-    source = _Source(file, lines or {}, overrides)
-    for key, value in overrides.items():
-        _set(merged, key, copy.deepcopy(value), source)
-    name, plugins = merged.setdefault("task", task), merged.get("plugins") or []
-    if not isinstance(name, str):
-        raise ConfigError(
-            "task is missing", where=str(file or "config"), fix="Add a line such as: task: image_classification"
-        )
-    root = class_of(name, [plugin for plugin in plugins if isinstance(plugin, str)])
-    problems = _unknown_keys(merged, root, (), root, source)
-    if not problems:
-        try:
-            return LoadedConfig(root.model_validate(merged), file, dict(overrides))
-        except ValidationError as error:
-            problems = [_explain(detail, source) for detail in error.errors(include_url=False)]
-    raise ConfigError(problems[0], problems=problems)
+    places = Places(file, lines or {}, overrides)
+    try:
+        merged, given = _merge(content, overrides)
+        if merged.get("task") is None:
+            merged["task"] = task
+        root = _class_of(merged, class_of)
+    except ConfigError as error:
+        if _is_key(error.where):
+            error.where = places.of(tuple(str(error.where).split(".")))
+        raise
+    problems = _unknown_keys(merged, root, (), root, places)
+    try:
+        config = root.model_validate(merged)
+    except ValidationError as error:
+        problems = _with_wrong_values(problems, explain(error, root, places))
+    else:
+        for key, text in inconsistencies(config):
+            path = tuple(key.split("."))
+            problems[path] = f"{places.of(path)}: {text}"
+    if problems:
+        raise ConfigError("not valid", problems=[problems[path] for path in sorted(problems, key=places.order)])
+    return LoadedConfig(config, file, given)
 
 
-def _set(content: dict[str, Any], key: str, value: Any, source: _Source) -> None:
+def name_place(error: MltrainError, file: FilePath | None, overrides: Mapping[str, Any]) -> None:
+    """Give an error that names a key of the configuration the file and line, or the command line, of that key."""
+    if not _is_key(error.where):
+        return
+    try:
+        lines = read_yaml(file)[1] if file is not None else {}
+    except ConfigError:
+        return
+    places, path = Places(file, lines, overrides), tuple(str(error.where).split("."))
+    if places.on_command_line(path) or path[:1] in lines:
+        error.where = places.of(path)
+
+
+def _is_key(where: str | None) -> bool:
+    return where is not None and where.split(".")[0] in Config.model_fields
+
+
+def _merge(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content with the overrides in it, and the overrides; both made plain."""
+    merged: dict[str, Any] = plain(content)
+    given = {key: plain(value, tuple(key.split("."))) for key, value in overrides.items()}
+    for key in sorted(given, key=lambda key: key.count(".")):
+        _set(merged, key, copy.deepcopy(given[key]))
+    return merged, given
+
+
+def _with_wrong_values(unknown: dict[Path, str], wrong: dict[Path, str]) -> dict[Path, str]:
+    """Return both kinds of problems, without those that follow from a key that was misspelt."""
+    sections = {path[:-1] for path in unknown}
+    kept = {
+        path: line
+        for path, line in wrong.items()
+        if path not in unknown and not (path[:-1] in sections and ": is missing." in line)
+    }
+    return {**unknown, **kept}
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
     parts = key.split(".")
+    if not all(part.strip() for part in parts):
+        raise ConfigError(f"{key!r} is not a key", where="command line", fix="Write section.key=value.")
     place = content
-    for part in parts[:-1]:
+    for length, part in enumerate(parts[:-1], start=1):
         inner = place.get(part)
         if inner is None:
             inner = place[part] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"{part} is not a section", where=source.place((key,)), fix="Check the key.")
+            outer = ".".join(parts[:length])
+            raise ConfigError(f"{outer} is {shown(inner)} and holds no keys", where=key, fix="Check the key.")
         place = inner
     place[parts[-1]] = value
 
 
+def _class_of(merged: Mapping[str, Any], class_of: ConfigClassOf) -> type[Config]:
+    """Return the configuration class of the task, once what that takes is known to be sound."""
+    task, plugins = merged["task"], merged.get("plugins", [])
+    if task is None:
+        raise ConfigError("is missing", where="task", fix="Add a line such as: task: image_classification")
+    if not isinstance(task, str):
+        raise ConfigError(f"must be a text, is {shown(task)}", where="task", fix="Write: task: image_classification")
+    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
+        example = plugins if isinstance(plugins, str) else "my_task.py"
+        raise ConfigError(
+            f"must be a list of Python files, is {shown(plugins)}", where="plugins", fix=f"Write: plugins: [{example}]"
+        )
+    return class_of(task, plugins)
+
+
 def _unknown_keys(
-    content: Mapping[Any, Any], section: type[BaseModel], path: Path, root: type[BaseModel], source: _Source
-) -> list[str]:
-    problems = []
+    content: Mapping[str, Any], section: type[BaseModel], path: Path, root: type[BaseModel], places: Places
+) -> dict[Path, str]:
+    problems: dict[Path, str] = {}
     for key, value in content.items():
-        field = section.model_fields.get(str(key))
-        here = (*path, str(key))
+        field, here = section.model_fields.get(key), (*path, key)
         if field is None:
             prefix = "".join(f"{part}." for part in path)
-            problems.append(f"{source.place(here)}: unknown key. {suggestion(root, section, prefix, str(key))}")
-            continue
-        inner = section_of(field.annotation)
-        if inner is not None and isinstance(value, Mapping):
-            problems += _unknown_keys(value, inner, here, root, source)
+            problems[here] = f"{places.of(here)}: unknown key. {suggestion(root, section, prefix, key)}"
+        elif isinstance(value, Mapping) and value:
+            inner = section_of(field.annotation)
+            if inner is not None:
+                problems |= _unknown_keys(value, inner, here, root, places)
+            elif not {dict, Any} & kinds(field.annotation):
+                below = (*here, next(iter(value)))
+                problems[here] = f"{places.of(below)}: {key} holds no keys. It must be {wish(field.annotation, field)}."
     return problems
-
-
-def _explain(detail: Any, source: _Source) -> str:
-    """Turn one pydantic finding into a line for people."""
-    # A choice of types adds the type's name to the location; a key of ours never looks like one of those.
-    path = tuple(part for part in detail["loc"] if not str(part).startswith(("literal[", "constrained-", "function-")))
-    while path and path[-1] in ("int", "float", "str", "bool"):
-        path = path[:-1]
-    given, context = detail["input"], detail.get("ctx", {})
-    if detail["type"] == "missing":
-        return f"{source.place(path[:-1] or path)}: {'.'.join(map(str, path))} is missing. Add it."
-    if detail["type"] == "value_error":
-        return f"{source.place(path) if path else source.file or 'config'}: {context['error']}."
-    wish = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    hint = ""
-    if detail["type"] == "literal_error" and isinstance(given, str):
-        options = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        close = difflib.get_close_matches(given, options, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{source.place(path)}: must be {wish}, is {given!r}.{hint}"

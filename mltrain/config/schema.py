@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model
 
 from mltrain.config.section import DataSection, ModelSection, Section
 from mltrain.config.training import (
@@ -68,18 +68,6 @@ class Config(Section):
     callbacks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Callbacks of plugins: name and arguments."
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Config:
-        if self.scheduler.min_lr > self.optimizer.lr:
-            raise ValueError(
-                f"scheduler.min_lr ({self.scheduler.min_lr:g}) is above optimizer.lr ({self.optimizer.lr:g})"
-            )
-        if self.reproducibility.deterministic and self.reproducibility.benchmark:
-            raise ValueError("reproducibility.benchmark: true needs reproducibility.deterministic: false")
-        if (self.checkpointing.monitor is None) != (self.checkpointing.mode is None):
-            raise ValueError("checkpointing.monitor and checkpointing.mode go together: set both or neither")
-        return self
 
 
 def config_class(data: type[DataSection], model: type[ModelSection]) -> type[Config]:

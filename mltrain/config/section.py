@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,11 +18,11 @@ class Section(BaseModel):
 class DataSection(Section):
     """What every task says of its data. A task extends it (`Task.data_section`)."""
 
-    data_dir: str = Field(description="Folder of the data set; split files name paths relative to it.")
+    data_dir: str = Field(min_length=1, description="Folder of the data set; split files name paths relative to it.")
     dataset_name: str | None = Field(None, description="Name in run names and MLflow. Default: the folder's name.")
     splits_dir: str | None = Field(None, description="Folder of the split files. Default: `splits` in `data_dir`.")
     fold: int = Field(0, ge=0, description="Fold to train on.")
-    num_workers: Literal["auto"] | int = Field(
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = Field(
         "auto",
         description="Processes that load data. `auto`: from the number of cores. The result does not depend on it.",
     )

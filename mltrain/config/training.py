@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mltrain.config.section import Section
 
@@ -40,7 +40,9 @@ class EMASection(Section):
 class TrainingSection(Section):
     """The loop."""
 
-    trainer_type: str = Field("standard", description="Registered trainer: `mltrain --help` lists them.")
+    trainer_type: str = Field(
+        "standard", description="standard, mixed_precision, accelerate, or a trainer of a plugin."
+    )
     num_epochs: int = Field(10, ge=1, description="Passes over the training split.")
     batch_size: int = Field(32, ge=1, description="Examples of a microbatch, on each process.")
     eval_batch_size: int | None = Field(None, ge=1, description="Examples of an evaluation batch. Default: batch_size.")
@@ -51,7 +53,10 @@ class TrainingSection(Section):
         "bfloat16", description="Type that `mixed_precision` computes in."
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
+        "auto",
+        pattern=r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?)$",
+        examples=["auto", "cpu", "cuda", "cuda:1", "mps", "xpu"],
+        description="auto, cpu, cuda, cuda:1, mps.",
     )
     ema: EMASection = EMASection()
 
@@ -65,7 +70,7 @@ class OptimizerSection(Section):
     lr: float = Field(1e-3, gt=0.0, description="Learning rate after warm-up.")
     weight_decay: float | None = Field(None, ge=0.0, description="Weight decay.")
     momentum: float | None = Field(None, ge=0.0, lt=1.0, description="Momentum (sgd, rmsprop).")
-    betas: list[float] | None = Field(
+    betas: list[Annotated[float, Field(ge=0.0, lt=1.0)]] | None = Field(
         None, min_length=2, max_length=2, description="Decay rates of the moments (adam's kin)."
     )
     eps: float | None = Field(None, gt=0.0, description="Term that keeps denominators from zero.")
@@ -91,13 +96,6 @@ class SchedulerSection(Section):
     patience: int = Field(10, ge=0, description="plateau: epochs without improvement that are borne.")
     monitor: str = Field("val_loss", description="plateau: the metric watched.")
     mode: Mode = Field("min", description="plateau: whether less or more is better.")
-
-    @field_validator("warmup_epochs")
-    @classmethod
-    def _one_unit(cls, value: float | None, info: Any) -> float | None:
-        if value is not None and info.data.get("warmup_steps") is not None:
-            raise ValueError("give warmup_steps or warmup_epochs, not both")
-        return value
 
 
 class EarlyStoppingSection(Section):
@@ -127,4 +125,6 @@ class ReproducibilitySection(Section):
 
     deterministic: bool = Field(True, description="Use only operations that give the same bits each time.")
     benchmark: bool = Field(False, description="Let cuDNN choose the fastest algorithm by trial (not deterministic).")
-    num_threads: int | None = Field(None, ge=1, description="Threads of a CPU operation. Part of the bits on a CPU.")
+    num_threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of a CPU operation. Part of the bits on a CPU."
+    )

@@ -24,9 +24,11 @@ Path = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _MOST_PLACES = 100_000
 
-_FLOAT = re.compile(r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|[-+]?\d[\d_]*[eE][-+]?\d+|[-+]?\.(inf|Inf|INF)"
-                    r"|\.(nan|NaN|NAN)")  # fmt: skip
-_INT = re.compile(r"[-+]?\d[\d_]*|0x[\da-fA-F_]*[\da-fA-F]|0o[0-7_]*[0-7]")
+_FLOAT = re.compile(
+    r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_INT = re.compile(r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]*[0-9a-fA-F]|0o[0-7_]*[0-7]")
 _BOOL = re.compile(r"(?i:true|false|yes|no|on|off)")
 _NULL = re.compile(r"~|null|Null|NULL|")
 
@@ -41,11 +43,10 @@ class _Dumper(yaml.SafeDumper):
     """Puts in quotes what this module, or YAML as others read it, would take for something else than a text."""
 
 
-for _name, _pattern in {"null": _NULL, "bool": _BOOL, "int": _INT, "float": _FLOAT, "merge": re.compile("<<")}.items():
-    _whole = re.compile(f"^(?:{_pattern.pattern})$")
-    _Loader.add_implicit_resolver(_TAG + _name, _whole, None)
-    if _name != "merge":
-        _Dumper.add_implicit_resolver(_TAG + _name, _whole, None)
+_RESOLVED = {"null": _NULL, "bool": _BOOL, "int": _INT, "float": _FLOAT, "merge": re.compile("<<")}
+for _kind, _pattern in _RESOLVED.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern.pattern})\Z"), None)
 
 
 def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
@@ -66,7 +67,7 @@ def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
         raise ConfigError("must hold keys and values", where=str(path), fix="Start from a file of configs/.")
     try:
         content: dict[str, Any] = values.build(node, ())
-    except _Refused as refused:
+    except _NodeError as refused:
         raise ConfigError(refused.what, where=f"{path}:{refused.line}", fix=refused.fix) from None
     return content, values.lines
 
@@ -80,11 +81,12 @@ def parse_value(text: str) -> Any:
     node = _compose(text, None)
     if node is None:
         return None
-    if isinstance(node, yaml.ScalarNode) and node.style is None and node.tag == f"{_TAG}str":
+    plain = isinstance(node, yaml.ScalarNode) and node.style is None and not text.lstrip().startswith(("!", "&"))
+    if plain and node.tag == f"{_TAG}str":
         return text.strip()  # `run #3` as it stands: a comment makes no sense here
     try:
         return _Values().build(node, ())
-    except _Refused as refused:
+    except _NodeError as refused:
         raise ConfigError(refused.what, fix=refused.fix) from None
 
 
@@ -93,7 +95,7 @@ def dump_yaml(content: dict[str, Any]) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-class _Refused(Exception):
+class _NodeError(Exception):
     """A node that this module makes no value of."""
 
     def __init__(self, node: yaml.Node, what: str, fix: str) -> None:
@@ -110,9 +112,9 @@ class _Values:
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         if any(node is outer for outer in self._open):
-            raise _Refused(node, "an anchor that contains itself", "Write its content out.")
+            raise _NodeError(node, "an anchor that contains itself", "Write its content out.")
         if len(self.lines) > _MOST_PLACES:
-            raise _Refused(node, f"more than {_MOST_PLACES:,} keys", "Keep data out of the configuration.")
+            raise _NodeError(node, f"more than {_MOST_PLACES:,} keys", "Keep data out of the configuration.")
         self._open.append(node)
         try:
             if isinstance(node, yaml.ScalarNode):
@@ -139,10 +141,10 @@ class _Values:
             if key.tag == f"{_TAG}merge":
                 continue
             if not isinstance(key, yaml.ScalarNode):
-                raise _Refused(key, "a key must be a text", "Check the brackets and braces.")
+                raise _NodeError(key, "a key must be a text", "Check the brackets and braces.")
             place, line = (*path, key.value), key.start_mark.line + 1
             if key.value in own:
-                raise _Refused(key, f"{_dotted(place)} stands here and in line {own[key.value]}", "Keep one of them.")
+                raise _NodeError(key, f"{_dotted(place)} stands here and in line {own[key.value]}", "Keep one of them.")
             own[key.value] = self.lines[place] = line
             content[key.value] = self.build(value, place)
         return content
@@ -151,7 +153,7 @@ class _Values:
 def _merge_sources(node: yaml.Node) -> Iterator[yaml.MappingNode]:
     for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         if not isinstance(source, yaml.MappingNode):
-            raise _Refused(source, "<< takes an anchor of keys and values", "Check the anchor.")
+            raise _NodeError(source, "<< takes an anchor of keys and values", "Check the anchor.")
         yield source
 
 
@@ -166,7 +168,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     digits = text.replace("_", "")
     if kind == "int" and _INT.fullmatch(text):
         if len(digits) > 1000:
-            raise _Refused(node, f"a number of {len(digits)} digits", "Shorten it.")
+            raise _NodeError(node, f"a number of {len(digits)} digits", "Shorten it.")
         return int(digits, 0) if digits[1:2] in ("x", "o") else int(digits)
     if kind == "float" and (_FLOAT.fullmatch(text) or _INT.fullmatch(text)):
         if text.lower().endswith((".inf", ".nan")):
@@ -175,8 +177,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     raise _foreign_tag(node)
 
 
-def _foreign_tag(node: yaml.Node) -> _Refused:
-    return _Refused(node, f"cannot be read as {node.tag.replace(_TAG, '!!')}", "Write a plain value, without a tag.")
+def _foreign_tag(node: yaml.Node) -> _NodeError:
+    return _NodeError(node, f"cannot be read as {node.tag.replace(_TAG, '!!')}", "Write a plain value, without a tag.")
 
 
 def _dotted(path: Path) -> str:
@@ -188,7 +190,7 @@ def _dotted(path: Path) -> str:
 _PROBLEMS = {
     "found character '\\t'": "a tab: indent with spaces",
     "found character ": "a text that begins with this character must stand in quotes",
-    "mapping values are not allowed here": "a second colon: put a text that holds one in quotes, or check the indentation",
+    "mapping values are not allowed here": "a colon too many: a text that holds one must stand in quotes",
     "but found '<block mapping start>'": "this line is indented deeper than the one above it, for no reason",
     "expected <block end>": "the indentation fits no line above",
     "but found another document": "a second document: remove the line ---",

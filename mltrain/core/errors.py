@@ -40,6 +40,9 @@ class ConfigError(MltrainError):
         super().__init__(what, where=where, fix=fix)
         self._problems = [one_line(problem) for problem in problems or []]
 
+    def __str__(self) -> str:
+        return " ".join(self._problems) or super().__str__()
+
     @property
     def problems(self) -> list[str]:
         """One line for each problem."""

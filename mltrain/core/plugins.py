@@ -14,32 +14,48 @@ __all__ = ["load_plugins"]
 
 
 def load_plugins(files: Sequence[str]) -> None:
-    """Import each file once. A file that is missing or raises is reported with its own line."""
+    """Import each file once. A file that is missing or raises is reported, the latter with its own line."""
     for name in files:
         path = Path(name).resolve()
-        module_name = f"mltrain_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
-        # The user's own script may have imported the file already, under its own name.
-        if any(getattr(module, "__file__", None) == str(path) for module in list(sys.modules.values())):
-            continue
-        if not path.is_file():
-            raise ConfigError("no such file", where=f"plugins, {name}", fix="Check the path.")
-        specification = importlib.util.spec_from_file_location(module_name, path)
-        if specification is None or specification.loader is None:
-            raise ConfigError("not a Python file", where=f"plugins, {name}", fix="Name a .py file.")
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[module_name] = module
-        try:
-            specification.loader.exec_module(module)
-        except ConfigError:
-            del sys.modules[module_name]
-            raise
-        except Exception as error:
-            del sys.modules[module_name]
-            trace, line = error.__traceback__, 0
-            while trace is not None:
-                if trace.tb_frame.f_code.co_filename == str(path):
-                    line = trace.tb_lineno
-                trace = trace.tb_next
-            raise ConfigError(
-                f"{type(error).__name__}: {error}", where=f"plugins, {name}:{line}", fix="Mend the plugin."
-            ) from error
+        if not _is_loaded(path):
+            _load(name, path)
+
+
+def _is_loaded(path: Path) -> bool:
+    # The user's own script may have imported the file already, under its own name.
+    return any(getattr(module, "__dict__", {}).get("__file__") == str(path) for module in list(sys.modules.values()))
+
+
+def _load(name: str, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(
+            f"no file {name!r}", where="plugins", fix=f"Check the path; it is taken from {Path.cwd()} on."
+        )
+    module_name = f"mltrain_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    specification = importlib.util.spec_from_file_location(module_name, path)
+    if specification is None or specification.loader is None:
+        raise ConfigError(f"{name!r} is not a Python file", where="plugins", fix="Name a .py file.")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module_name] = module
+    try:
+        specification.loader.exec_module(module)
+    except ConfigError:
+        del sys.modules[module_name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        place = f"{name}:{_line_of(error, path)}"
+        raise ConfigError(f"{type(error).__name__}: {what}", where=place, fix="Mend the plugin.") from error
+
+
+def _line_of(error: BaseException, path: Path) -> int:
+    """Return the deepest line of the file that had a part in the error."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    trace, line = error.__traceback__, 1
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

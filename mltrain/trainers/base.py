@@ -145,7 +145,8 @@ class Trainer:
             while self.position.epoch < self.num_epochs and not self.processes.agree(self.stop):
                 if not (self._train(stream) and self._validate()):
                     break
-            if self.stop.status == "interrupted":
+            # The end of an epoch was saved by its callback; a stop anywhere else is saved here.
+            if self.stop.status == "interrupted" or self.position.window:
                 name = self.save_checkpoint()
                 log.warning("Stopped: %s. The run is saved in %s.", self.stop.reason, name)
         finally:
@@ -191,6 +192,7 @@ class Trainer:
 
     def evaluate(self, split: str) -> Meter | None:
         """Return what a split adds up to over all ranks with the evaluated weights; None when the run is to stop."""
+        self.processes.share_buffers(self.evaluated_model)
         own = evaluate(
             self.task,
             self.evaluated_model,
@@ -198,7 +200,7 @@ class Trainer:
             to_device=self.to_device,
             weights=self._weights,
             autocast=self.accelerator.autocast if self.mixed else nullcontext,
-            interrupted=lambda: self.processes.agree(self.stop),
+            interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
         )
         return None if own is None else self._merged(own)
 
@@ -215,9 +217,10 @@ class Trainer:
             self.recorder.log(step=self.position.step, epoch=self.position.epoch, values=values)
 
     def step_values(self) -> dict[str, float]:
-        """Return the values of the steps since the last call: waits for the device."""
+        """Return the values of the steps since the last call. Waits for the device; every process must call it."""
         self.finite.check(self.position, wait=True)
-        values = {"train/step_loss": self.meter.take_recent_loss(), "train/lr": self.optimizer.param_groups[0]["lr"]}
+        losses, weights = zip(*self.processes.gather(self.meter.take_recent_loss()), strict=True)
+        values = {"train/step_loss": sum(losses) / sum(weights), "train/lr": self.optimizer.param_groups[0]["lr"]}
         if self.grad_norm is not None:
             values["train/grad_norm"] = float(self.grad_norm)
         return values | self.timing.take_speed(self.samples_seen) | self.extra_values()

@@ -50,12 +50,12 @@ class Meter:
         means = {name: total / self._weight for name, total in self._sums.items()} if self._weight else {}
         return means | self.metrics.compute()
 
-    def take_recent_loss(self) -> float:
-        """Return the mean loss since the last call."""
+    def take_recent_loss(self) -> tuple[float, float]:
+        """Return the sum of the weighted losses since the last call, and of their weights."""
         self._fold()
-        mean = self._recent / self._recent_weight if self._recent_weight else float("nan")
+        recent = self._recent, self._recent_weight
         self._recent = self._recent_weight = 0.0
-        return mean
+        return recent
 
     def state(self) -> dict[str, Any]:
         """Return everything taken in, as JSON values."""

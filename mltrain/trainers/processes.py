@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from torch import nn
 
 from mltrain.callbacks.base import Stop
 from mltrain.trainers.finite import FiniteWatch
@@ -55,6 +56,12 @@ class Processes:
     def sum(self, value: float) -> float:
         """Return the sum of a value over all processes."""
         return value if self.count == 1 else float(sum(self.gather(value)))
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: running statistics differ after the last window's forward."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -109,6 +109,8 @@ class Session:
         self._announce(trainer)
         if point is not None and point.checkpoint is not None:
             log.info("Continuing from %s.", point.checkpoint)
+            if self._is_main:
+                trainer.checkpoints.set_aside_after(point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
         if trainer.stop.status == "interrupted":
             return self._summary(trainer, "interrupted", reason=trainer.stop.reason)

@@ -72,14 +72,14 @@ def test_resume_survives_many_stops(straight: Any, train_vectors: Any) -> None:
 def test_plateau_and_early_stopping_resume(train_vectors: Any) -> None:
     """State that is not a function of the step stands in the checkpoint."""
     settings = {
-        "training.num_epochs": 12,
-        "optimizer.lr": 0.05,
+        "training.num_epochs": 30,
+        "optimizer.lr": 0.02,
         "scheduler": {"name": "plateau", "patience": 0, "gamma": 0.5},
-        "early_stopping": {"enabled": True, "patience": 3},
+        "early_stopping": {"enabled": True, "patience": 3, "min_delta": 0.1},
     }
     straight = train_vectors(settings)
     assert straight.summary["status"] == "early_stopped"
-    stopped = train_vectors({**settings, "callbacks": {"stop_at": {"step": 31}}})
+    stopped = train_vectors({**settings, "callbacks": {"stop_at": {"step": 10}}})
     resumed = train_vectors({"callbacks": {}}, config=None, resume=stopped.folder)
     assert resumed.summary["model_digest"] == straight.summary["model_digest"]
     assert resumed.summary["epochs"] == straight.summary["epochs"]

@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target that needs it makes and fills.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+BENCH_INSTALLED := .venv/bench-installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help install demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       train a classifier of handwritten digits, from the data to the report"
+	@echo "make test       everything that is checked before a commit"
+	@echo "make test-slow  the tests that take longer"
+	@echo "make bench      time a step beside other trainers"
+	@echo "make clean      remove .venv and caches"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/mltrain make-data digits --output data/digits
+	$(BIN)/ml-split --raw_data data/digits/raw --folds 5
+	$(BIN)/ml-train --config configs/digits.yaml --fold 0
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -q
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q
+
+bench: $(BENCH_INSTALLED)
+	$(BIN)/python benchmarks/step_overhead.py
+	$(BIN)/python benchmarks/run_costs.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

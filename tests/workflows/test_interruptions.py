@@ -1,0 +1,92 @@
+"""Real signals to real processes: saved, told truthfully, continued to the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from runs import history
+
+from mltrain.core.errors import RunFolderError
+from mltrain.core.files import read_json
+
+SETTINGS = {"training.num_epochs": 150, "checkpointing.every_n_epochs": 50, "checkpointing.selection": "last"}
+
+
+def start(vectors: dict[str, Any], folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a run that takes long enough to be interrupted."""
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(vectors))
+    words = [f"{key}={value}" for key, value in SETTINGS.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mltrain", "--config", str(config), "--run_name", "it", *words, *overrides],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_metrics(folder: Path, lines: int) -> None:
+    """Return when the run has logged so many lines: it is training by then."""
+    metrics, end = folder / "runs" / "it" / "metrics.jsonl", time.monotonic() + 60
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < lines:
+        assert time.monotonic() < end, "the run did not start to train"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def straight(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return train_vectors({**SETTINGS, "run.dir": str(tmp_path_factory.mktemp("straight"))})
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 2)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_to_the_whole_group_saves_and_the_run_continues(
+    vectors: dict[str, Any], straight: Any, train_vectors: Any, tmp_path: Path, number: int, code: int, workers: int
+) -> None:
+    process = start(vectors, tmp_path, f"data.num_workers={workers}")
+    wait_for_metrics(tmp_path, 6)
+    os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    summary = read_json(tmp_path / "runs" / "it" / "summary.json")
+    assert summary["status"] == "interrupted"
+    assert 0 < summary["steps"] < straight.summary["steps"]
+
+    resumed = train_vectors({}, config=None, resume=tmp_path / "runs" / "it")
+    assert resumed.summary["model_digest"] == straight.summary["model_digest"]
+    assert history(resumed.folder) == history(straight.folder)
+
+
+def test_sigkill_leaves_a_run_that_continues(
+    vectors: dict[str, Any], straight: Any, train_vectors: Any, tmp_path: Path
+) -> None:
+    process = start(vectors, tmp_path, "checkpointing.every_n_steps=3")
+    wait_for_metrics(tmp_path, 12)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "runs" / "it" / "summary.json").exists()
+    resumed = train_vectors({}, config=None, resume=tmp_path / "runs" / "it")
+    assert resumed.summary["model_digest"] == straight.summary["model_digest"]
+    assert history(resumed.folder) == history(straight.folder)
+
+
+def test_resume_auto_finds_the_unfinished_run(train_vectors: Any) -> None:
+    stopped = train_vectors({"callbacks": {"stop_at": {"step": 4}}, "run.name": "mine"})
+    continued = train_vectors({"run.name": "mine"}, resume="auto")
+    assert continued.folder == stopped.folder
+    assert continued.summary["status"] == "completed"
+    # Nothing is unfinished now: a new run of the name is refused, as without --resume.
+    with pytest.raises(RunFolderError, match="already exists"):
+        train_vectors({"run.name": "mine"}, resume="auto")

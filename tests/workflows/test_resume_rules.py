@@ -1,0 +1,92 @@
+"""What a resumed run may change, and what it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mltrain.core.errors import CheckpointError, ConfigError, RunFolderError
+from mltrain.core.files import read_json
+
+
+@pytest.fixture
+def stopped(train_vectors: Any) -> Path:
+    settings = {"callbacks": {"stop_at": {"step": 10}}, "checkpointing.every_n_steps": 4, "run.name": "it"}
+    return Path(train_vectors(settings).folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model.dropout": 0.5}, r"model\.dropout = 0\.0, now it is 0\.5"),
+        ({"data.train_size": 40}, r"data\.train_size = 50, now it is 40"),
+        ({"seed": 1}, "seed = 42, now it is 1"),
+        ({"optimizer.name": "sgd"}, "optimizer.name = 'adamw', now it is 'sgd'"),
+        ({"training.batch_size": 4}, "batch_size x processes"),
+        ({"training.ema.enabled": True}, "training.ema.enabled = False"),
+    ],
+    ids=str,
+)
+def test_what_is_learned_must_stay(stopped: Path, train_vectors: Any, change: dict[str, Any], told: str) -> None:
+    before = (stopped / "config.yaml").read_bytes(), (stopped / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match=told):
+        train_vectors({"callbacks": {}, **change}, config=None, resume=stopped)
+    assert before == ((stopped / "config.yaml").read_bytes(), (stopped / "metrics.jsonl").read_bytes())
+
+
+def test_another_rate_and_more_epochs_are_allowed_and_recorded(stopped: Path, train_vectors: Any) -> None:
+    result = train_vectors(
+        {"callbacks": {}, "optimizer.lr": 0.005, "training.num_epochs": 5}, config=None, resume=stopped
+    )
+    assert result.summary["epochs"] == 5
+    first, second = read_json(stopped / "metadata.json")["segments"]
+    assert "resumed_from" not in first
+    assert second["resumed_from"] == "step-00000010"
+    assert second["changes"]["optimizer.lr"] == [0.001, 0.005]
+    assert second["changes"]["training.num_epochs"] == [3, 5]
+
+
+def test_a_finished_run_can_be_extended(train_vectors: Any) -> None:
+    short = train_vectors({"scheduler.name": "none"})
+    long = train_vectors({"training.num_epochs": 5}, config=None, resume=short.folder)
+    straight = train_vectors({"scheduler.name": "none", "training.num_epochs": 5})
+    assert long.summary["model_digest"] == straight.summary["model_digest"]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(
+    stopped: Path, train_vectors: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = stopped / "checkpoints" / "step-00000010"
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    result = train_vectors({"callbacks": {}}, config=None, resume=stopped)
+    assert "the content of model.safetensors has changed" in caplog.text
+    assert read_json(stopped / "metadata.json")["segments"][-1]["resumed_from"] == "step-00000008"
+    straight = train_vectors({"checkpointing.every_n_steps": 4})
+    assert result.summary["model_digest"] == straight.summary["model_digest"]
+
+
+def test_a_damaged_checkpoint_that_was_named_is_an_error(stopped: Path, train_vectors: Any) -> None:
+    named = stopped / "checkpoints" / "step-00000010"
+    (named / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"state\.json has 2 bytes instead of"):
+        train_vectors({"callbacks": {}}, config=None, resume=named)
+
+
+def test_an_older_checkpoint_can_be_named_and_newer_ones_are_kept_aside(stopped: Path, train_vectors: Any) -> None:
+    result = train_vectors({"callbacks": {}}, config=None, resume=stopped / "checkpoints" / "step-00000008")
+    assert result.summary["status"] == "completed"
+    aside = [path.name for path in (stopped / "checkpoints").iterdir() if path.name.startswith("superseded-")]
+    assert [name[:24] for name in aside] == ["superseded-step-00000010"]
+    records = [json.loads(line) for line in (stopped / "metrics.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records if "train/step_loss" in record]
+    assert steps == sorted(set(steps))
+
+
+def test_a_folder_that_is_no_run_is_told(train_vectors: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"not a run folder.*ml-train"):
+        train_vectors({}, config=None, resume=tmp_path)
