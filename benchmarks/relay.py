@@ -66,7 +66,7 @@ class Laps:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians over the heats: seconds a step, seconds over the base, ratio to it; and the extremes of `over`."""
+    """Medians: seconds a step, seconds over the base, ratio to it; and the lowest and highest `over` of a heat."""
 
     each: float
     over: float
@@ -109,16 +109,16 @@ def race(
 
 
 def compare(mine: Sequence[Laps], base: Sequence[Laps], attribute: str) -> Comparison:
-    """Compare a contender with another, by "wall" or "cpu"."""
-    pairs = [
-        (statistics.median(getattr(own, attribute)), statistics.median(getattr(other, attribute)))
+    """Compare a contender with another, by "wall" or "cpu": turns of one round, then rounds, then heats."""
+    heats = [
+        list(zip(getattr(own, attribute), getattr(other, attribute), strict=True))
         for own, other in zip(mine, base, strict=True)
     ]
-    differences = [own - other for own, other in pairs]
+    differences = [statistics.median(own - other for own, other in rounds) for rounds in heats]
     return Comparison(
-        each=statistics.median(own for own, _ in pairs),
+        each=statistics.median(statistics.median(own for own, _ in rounds) for rounds in heats),
         over=statistics.median(differences),
-        ratio=statistics.median(own / other for own, other in pairs),
+        ratio=statistics.median(statistics.median(own / other for own, other in rounds) for rounds in heats),
         lowest=min(differences),
         highest=max(differences),
     )
@@ -183,7 +183,7 @@ def _run(
 ) -> None:
     folder.mkdir()
     os.chdir(folder)
-    sys.stdout = sys.stderr = Path("output.txt").open("w")
+    sys.stdout = sys.stderr = Path("output.txt").open("w")  # noqa: SIM115 (open until the process ends)
     torch.set_num_threads(1)
     problem = Problem(network, schedule.steps)
     try:

@@ -26,8 +26,8 @@ CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
 }
 BASE = "plain PyTorch"
 
-# A block is about half a second, and holds several log points.
-_BLOCKS = {"mlp": 500, "cnn": 100}
+# A block is a fraction of a second, and holds at least one log point.
+_BLOCKS = {"mlp": 250, "cnn": 50}
 _SAME_LOSS = 1e-4
 _HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a step", "over plain", "ratio")
 
@@ -35,7 +35,7 @@ _HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a ste
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="blocks of a contender in a heat")
+    parser.add_argument("--rounds", type=int, default=16, metavar="N", help="blocks of a contender in a heat")
     parser.add_argument("--heats", type=int, default=7, metavar="N", help="how often all start anew")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")

@@ -84,7 +84,7 @@ def _line(path: Path, annotation: Any, field: FieldInfo | None, detail: dict[str
     place = places.of(path)
     if detail["type"] == "missing":
         about = field.description if field is not None else None
-        return f"{place}: is missing. Add it: {about or wish(annotation)}"
+        return f"{place}: is missing. Add it: {(about or wish(annotation)).rstrip('.')}."
     if detail["type"] in ("value_error", "assertion_error"):  # of a plugin's own validator
         return f"{place}: {str(detail['ctx']['error']).rstrip('.')}."
     given = detail["input"]

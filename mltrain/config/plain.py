@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any
 
 from mltrain.config.places import dotted
@@ -20,6 +19,8 @@ def plain(value: Any, path: Path = ()) -> Any:
 
     Tuples become lists, paths texts, numbers of NumPy those of Python. Raises ConfigError for anything else.
     """
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
@@ -30,13 +31,13 @@ def plain(value: Any, path: Path = ()) -> Any:
         value = os.fspath(value)
     if isinstance(value, str):
         return _text(str.__str__(value), path)
-    if isinstance(value, Integral):
+    if isinstance(value, int):
         if abs(int(value)) > 2**64:
             raise ConfigError("a whole number of more than 64 bits", where=dotted(path), fix="Write a smaller one.")
         return int(value)
-    if isinstance(value, Real):
+    if isinstance(value, float):
         if not math.isfinite(value):
-            raise ConfigError(f"must be finite, is {float(value)}", where=dotted(path), fix="Write a finite number.")
+            raise ConfigError(f"must be finite, is {value}", where=dotted(path), fix="Write a finite number.")
         return float(value)
     raise ConfigError(
         f"holds a {type(value).__name__}, which no file can hold", where=dotted(path), fix="Give a plain value."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
@@ -40,7 +41,8 @@ class Registry(Generic[T]):
         """Return a decorator that enters its class or function under `name`. A taken name is refused."""
 
         def enter(item: T) -> T:
-            if name in self._items and self._items[name] is not item:
+            foreign = name in self._builtin and self._builtin[name] not in sys.modules
+            if foreign or (name in self._items and _identity(self._items[name]) != _identity(item)):
                 raise ConfigError(
                     f"{self.kind} {name!r} is registered twice", where=self.config_key, fix="Rename one of them."
                 )
@@ -59,9 +61,22 @@ class Registry(Generic[T]):
             importlib.import_module(self._builtin[name])
         if name not in self._items:
             for point in entry_points(group=self._group, name=name):
-                self._items[name] = point.load()
+                try:
+                    self._items[name] = point.load()
+                except Exception as error:
+                    raise ConfigError(
+                        f"{self.kind} {name!r} cannot be imported from {point.value} ({type(error).__name__}: {error})",
+                        where=self.config_key,
+                        fix="Mend or remove the package that brings it.",
+                    ) from error
         if name not in self._items:
             close = nearest(name, self.names())
             hint = f"Did you mean {close!r}?" if close else f"Known: {', '.join(self.names())}."
             raise ConfigError(f"unknown {self.kind} {name!r}", where=self.config_key, fix=hint)
         return self._items[name]
+
+
+def _identity(item: object) -> tuple[object, ...]:
+    """Return what stays the same when a file or a notebook cell is run again and makes its classes anew."""
+    name = getattr(item, "__qualname__", None)
+    return (id(item),) if name is None else (getattr(item, "__module__", None), name)

@@ -1,0 +1,58 @@
+"""The first five minutes: `make demo`, and every ready configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from mltrain.core.files import read_json
+
+
+@pytest.mark.slow
+def test_make_demo_reaches_97_percent_and_says_where_the_run_is(tmp_path: Path) -> None:
+    """In a clone of its own, with the environment that is installed already."""
+    clone = tmp_path / "clone"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    for name in filter(None, map(os.fsdecode, files)):
+        if (ROOT / name).exists():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_bytes((ROOT / name).read_bytes())
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    for tool in ("python", "mltrain", "ml-split", "ml-train"):
+        (clone / ".venv" / "bin" / tool).symlink_to(Path(sys.executable).parent / tool)
+    (clone / ".venv" / "installed").touch()
+    result = subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    summary = read_json(clone / "runs" / "digits_fold_0" / "summary.json")
+    assert summary["test"]["accuracy"] >= 0.97
+    last = result.stderr.strip().splitlines()[-2:]
+    assert "runs/digits_fold_0" in last[0]
+    assert "mlflow ui" in last[1]
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_real_photographs_beat_the_majority_class(hymenoptera: Path, tmp_path: Path) -> None:
+    """Ants and bees at 64 pixels, from the command line."""
+    bin_folder = Path(sys.executable).parent
+    (tmp_path / "data" / "hymenoptera").mkdir(parents=True)
+    (tmp_path / "data" / "hymenoptera" / "raw").symlink_to(hymenoptera / "raw")
+    commands = [
+        ["ml-split", "--raw_data", "data/hymenoptera/raw", "--folds", "5"],
+        ["ml-train", "--config", str(ROOT / "configs" / "hymenoptera.yaml"), "--fold", "0", "--run_name", "it"],
+    ]
+    for name, *arguments in commands:
+        result = subprocess.run(
+            [str(bin_folder / name), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert result.returncode == 0, result.stderr[-2000:]
+    summary = read_json(tmp_path / "runs" / "it" / "summary.json")
+    report = (tmp_path / "runs" / "it" / "logs" / "classification_report_test.txt").read_text().splitlines()
+    support = [float(line.split()[-1]) for line in report if line.strip().startswith(("ants", "bees"))]
+    assert sum(support) == 60
+    assert summary["test"]["accuracy"] > max(support) / sum(support) + 0.1
