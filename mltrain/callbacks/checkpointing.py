@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ __all__ = ["Checkpointing"]
 
 
 class Checkpointing(Callback):
-    """Saves every n steps, every n epochs, at each epoch among the best, and at the end.
+    """Saves every n steps, every n epochs, at each epoch among the best, and after the last.
 
     Args:
         section: the configuration.
@@ -32,9 +33,18 @@ class Checkpointing(Callback):
         return {"metric": self._monitor, **self._ranking[0]} if self._ranking else None
 
     def on_fit_start(self, loop: Loop) -> None:
-        """Renew the pointer: a run killed between a commit and its pointer has an old one."""
-        if loop.is_main and self._ranking and (loop.checkpoints.folder / self._ranking[0]["checkpoint"]).is_dir():
-            loop.checkpoints.point("best", loop.checkpoints.folder / self._ranking[0]["checkpoint"])
+        """Make ranking and pointer agree with what is there.
+
+        A run killed between a commit and its pointer has an old pointer. One that continues from an older checkpoint
+        may rank epochs whose own checkpoints a better one has displaced since.
+        """
+        folder = loop.checkpoints.folder
+        lost = [entry for entry in self._ranking if not (folder / entry["checkpoint"]).is_dir()]
+        for entry in lost:
+            log.warning("%s, among the best, is there no longer; it is left out.", entry["checkpoint"])
+        self._ranking = [entry for entry in self._ranking if entry not in lost]
+        if loop.is_main and self._ranking:
+            loop.checkpoints.point("best", folder / self._ranking[0]["checkpoint"])
 
     def on_step_end(self, loop: Loop) -> None:
         """Save every n steps; the last step of an epoch is saved after its validation instead."""
@@ -48,7 +58,7 @@ class Checkpointing(Callback):
         entry = self._rank(values.get(self._monitor), epoch, loop.position.step)
         due = bool(every_epochs) and (epoch + 1) % (every_epochs or 1) == 0
         due |= bool(every_steps) and loop.position.step % (every_steps or 1) == 0
-        if entry is not None or due or epoch + 1 == loop.num_epochs or loop.stop.status is not None:
+        if entry is not None or due or epoch + 1 == loop.num_epochs:
             self._save(loop, entry)
 
     def on_fit_end(self, loop: Loop) -> None:
@@ -66,7 +76,7 @@ class Checkpointing(Callback):
 
     def _rank(self, value: float | None, epoch: int, step: int) -> dict[str, Any] | None:
         """Enter an epoch into the ranking; returns its entry if it is among the k best."""
-        if value is None or value != value:
+        if value is None or not math.isfinite(value):
             return None
         place = next(
             (i for i, entry in enumerate(self._ranking) if is_better(value, entry["value"], self._mode)),

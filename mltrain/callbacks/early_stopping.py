@@ -20,6 +20,10 @@ class EarlyStopping(Callback):
         self._best: float | None = None
         self._waited = 0
 
+    def on_fit_start(self, loop: Loop) -> None:
+        """Stop a resumed run that had come to this end already, unless its patience was raised."""
+        self._stop_if_waited_long_enough(loop)
+
     def on_epoch_end(self, loop: Loop, epoch: int, values: Mapping[str, float]) -> None:
         """Compare the epoch with the best so far."""
         value = values[self._monitor]
@@ -27,10 +31,7 @@ class EarlyStopping(Callback):
             self._best, self._waited = value, 0
             return
         self._waited += 1
-        if self._waited >= self._section.patience:
-            loop.stop.request(
-                "early_stopped", f"{self._monitor} has not improved on {self._best:.6g} for {self._waited} epochs"
-            )
+        self._stop_if_waited_long_enough(loop)
 
     def state(self) -> dict[str, Any]:
         """Return the best value and the epochs since."""
@@ -39,3 +40,8 @@ class EarlyStopping(Callback):
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back a state."""
         self._best, self._waited = state["best"], state["waited"]
+
+    def _stop_if_waited_long_enough(self, loop: Loop) -> None:
+        if self._waited >= self._section.patience:
+            best = "" if self._best is None else f" on {self._best:.6g}"
+            loop.stop.request("early_stopped", f"{self._monitor} has not improved{best} for {self._waited} epochs")

@@ -52,7 +52,7 @@ def epoch_table(values: Mapping[str, float], title: str) -> str:
         difference = validation - train
         share = f"{100 * difference / abs(train):+.1f}" if train else "-"
         table.add_row(name, f"{train:.4f}", f"{validation:.4f}", f"{difference:+.4f}", share)
-    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console = Console(file=io.StringIO(), width=100, color_system=None, markup=False, emoji=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return "\n".join([title, *(line.rstrip() for line in console.file.getvalue().splitlines() if line.strip())])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mltrain.callbacks.base import Callback, Loop
-from mltrain.core.logging import is_terminal
+from mltrain.core.logging import is_terminal, log
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -21,6 +23,7 @@ class Progress(Callback):
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     def on_fit_start(self, loop: Loop) -> None:
         """Open the bar if people watch."""
@@ -40,6 +43,7 @@ class Progress(Callback):
             transient=True,
         )
         self._bar.start()
+        self._redirect_log()
 
     def on_epoch_start(self, loop: Loop) -> None:
         """Begin an epoch's bar."""
@@ -61,5 +65,15 @@ class Progress(Callback):
     def on_fit_end(self, loop: Loop) -> None:
         """Close the bar."""
         if self._bar is not None:
+            for handler, stream in self._redirected:
+                handler.setStream(stream)
+            self._redirected.clear()
             self._bar.stop()
             self._bar = None
+
+    def _redirect_log(self) -> None:
+        """Send the console's log through the bar, which has replaced `sys.stderr`: else lines would run into it."""
+        for handler in log.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.get_name() == "console":
+                self._redirected.append((handler, handler.stream))
+                handler.setStream(sys.stderr)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mltrain.core.errors import CheckpointError
-from mltrain.core.files import file_sha256, fsync_path, read_json, write_json
+from mltrain.core.files import file_sha256, fsync_path, write_text
 
 __all__ = ["MANIFEST", "verify_manifest", "write_manifest"]
 
@@ -19,7 +21,7 @@ def write_manifest(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         fsync_path(path)
         files[path.name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    write_json(folder / MANIFEST, {"format": 1, "files": files})
+    write_text(folder / MANIFEST, _text(files))
     fsync_path(folder)
 
 
@@ -30,9 +32,21 @@ def verify_manifest(folder: Path) -> None:
         CheckpointError: a file is missing, added, truncated or changed; or there is no readable manifest.
     """
     try:
-        listed = read_json(folder / MANIFEST)["files"]
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        text = (folder / MANIFEST).read_bytes().decode()
+        listed: dict[str, dict[str, Any]] = json.loads(text)["files"]
+        # Compared as it is written, so that no byte of it can change unseen either.
+        sound = text == _text(listed)
+    except (OSError, ValueError, LookupError, TypeError):
         raise _damaged(folder, f"{MANIFEST} is missing or cannot be read") from None
+    if not sound:
+        raise _damaged(folder, f"the content of {MANIFEST} has changed")
+    try:
+        _verify_files(folder, listed)
+    except (OSError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(folder, f"its files cannot be checked ({error})") from None
+
+
+def _verify_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if present != set(listed):
         odd = sorted(present ^ set(listed))
@@ -43,6 +57,10 @@ def verify_manifest(folder: Path) -> None:
             raise _damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {facts['size']}")
         if file_sha256(path) != facts["sha256"]:
             raise _damaged(folder, f"the content of {name} has changed")
+
+
+def _text(files: Mapping[str, Any]) -> str:
+    return json.dumps({"format": 1, "files": files}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _damaged(folder: Path, why: str) -> CheckpointError:

@@ -16,7 +16,7 @@ from mltrain.core.logging import log
 
 __all__ = ["CheckpointStore"]
 
-_NAME = re.compile(r"^step-(\d+)(?:\.(\d+))?$")
+_NAME = re.compile(r"step-([0-9]+)(?:\.([0-9]+))?")
 _LEFTOVER = (".tmp-", ".trash-")
 
 
@@ -55,7 +55,8 @@ class CheckpointStore:
 
     def list(self) -> list[Path]:
         """Return the committed checkpoints, newest first; anything else in the folder is passed over."""
-        found = [path for path in self.folder.iterdir() if _NAME.match(path.name)] if self.folder.is_dir() else []
+        entries = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = [path for path in entries if _NAME.fullmatch(path.name) and path.is_dir()]
         return sorted(found, key=_order, reverse=True)
 
     def point(self, name: str, target: Path) -> None:
@@ -66,10 +67,10 @@ class CheckpointStore:
         """Return the checkpoint that a pointer names, or None."""
         try:
             word = (self.folder / name).read_text(encoding="utf-8").strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
         path = self.folder / word
-        return path if _NAME.match(word) and path.is_dir() else None
+        return path if _NAME.fullmatch(word) and path.is_dir() else None
 
     def newest_sound(self) -> Path | None:
         """Return the newest checkpoint that passes verification; each that does not is named in the log."""
@@ -98,6 +99,8 @@ class CheckpointStore:
                 aside = self.folder / f"superseded-{newer.name}-{secrets.token_hex(4)}"
                 newer.rename(aside)
                 log.warning("%s is newer than the checkpoint resumed from; kept as %s.", newer.name, aside.name)
+        if self.pointed("last") != self.folder / path.name:
+            self.point("last", path)
 
     def clear_leftovers(self) -> None:
         """Delete what an interrupted save or rotation left behind."""
@@ -115,7 +118,7 @@ class CheckpointStore:
 
 
 def _order(path: Path) -> tuple[int, int]:
-    match = _NAME.match(path.name)
+    match = _NAME.fullmatch(path.name)
     if match is None:
         raise CheckpointError("not a checkpoint", where=str(path), fix="Name a folder such as step-00000123.")
     return int(match[1]), int(match[2] or 1)

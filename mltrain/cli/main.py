@@ -1,4 +1,4 @@
-"""The table of commands, and the one place where an error becomes a line and an exit code.
+"""The table of commands.
 
 `mltrain <verb> ...` and `ml-<verb> ...` are the same; `mltrain --config ...` means `mltrain train --config ...`.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.cli.failures import guarded
+from mltrain.core.registry import nearest
 
 __all__ = ["COMMANDS", "main"]
 
@@ -27,18 +28,15 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0; 2 for what the user can mend; 1 for a defect; 128 + n for a signal."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    called = Path(sys.argv[0]).name.removesuffix(".exe")
-    verb = called.removeprefix("ml-") if arguments is None and called.startswith("ml-") else None
-    if verb is None and words and words[0] in COMMANDS:
-        verb = words.pop(0)
-    elif verb is None and words and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
-        verb = "train"
+    called = Path(sys.argv[0]).name.removesuffix(".exe") if arguments is None else "mltrain"
+    verb = called.removeprefix("ml-") if called.startswith("ml-") else None
     if verb is None:
-        return _overview(words)
+        verb = _take_verb(words)
+    if verb not in COMMANDS:
+        return guarded(_overview, words, debug="--debug" in words)
     module = importlib.import_module(COMMANDS[verb][0])
-    program = f"ml-{verb}" if called.startswith("ml-") else f"mltrain {verb}"
-    parser = argparse.ArgumentParser(
-        prog=program,
+    parser = _Parser(
+        prog=called if called.startswith("ml-") else f"mltrain {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -46,39 +44,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
     parsed = parser.parse_intermixed_args(words)
-    return _guarded(module.run, parsed)
+    return guarded(module.run, parsed, debug=parsed.debug)
 
 
-def _guarded(run: object, parsed: argparse.Namespace) -> int:
-    assert callable(run)
-    try:
-        return int(run(parsed))
-    except MltrainError as error:
-        if parsed.debug:
-            raise
-        # Every process of a launch meets the same error; one line is enough.
-        if os.environ.get("RANK", "0") == "0":
-            for line in error.problems if isinstance(error, ConfigError) else [str(error)]:
-                print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except Exception as error:
-        if parsed.debug:
-            raise
-        print(
-            f"error: {type(error).__name__}: {error} (a defect of mltrain; --debug shows where)".replace("\n", " "),
-            file=sys.stderr,
-        )
-        return 1
+class _Parser(argparse.ArgumentParser):
+    """Meets a mistake with one line and, for a flag that does not exist, with the nearest one that does."""
+
+    def error(self, message: str) -> NoReturn:
+        hints = []
+        if message.startswith("unrecognized arguments: "):
+            known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+            for word in message.removeprefix("unrecognized arguments: ").split():
+                close = nearest(word.partition("=")[0], known) if word.startswith("--") else None
+                hints += [f"Did you mean {close}?"] if close else []
+        hints = hints or [f"See {self.prog} --help."]
+        self.exit(2, f"error: {message.rstrip('.')}. {' '.join(hints)}\n")
+
+
+def _take_verb(words: list[str]) -> str | None:
+    """Remove the verb from the words and return it; None: there is none."""
+    place = 1 if words[:1] == ["--debug"] and words[1:] else 0
+    if words[place:] and words[place] in COMMANDS:
+        return words.pop(place)
+    if words and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
+        return "train"
+    return None
 
 
 def _overview(words: Sequence[str]) -> int:
     """Answer a call without a verb."""
-    if "--version" in words:
+    if words[:1] == ["--version"]:
         from mltrain.core.version import __version__
 
         print(f"mltrain {__version__}")
@@ -88,8 +83,6 @@ def _overview(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(text)
         return 0
-    from mltrain.core.registry import nearest
-
     close = nearest(words[0], list(COMMANDS))
     hint = f"Did you mean {close}?" if close else f"Known: {', '.join(COMMANDS)}."
     print(f"error: unknown command {words[0]!r}. {hint}", file=sys.stderr)

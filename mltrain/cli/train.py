@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 __all__ = ["add_arguments", "run"]
 
-# flag -> (key, type, help)
-_FLAGS: dict[str, tuple[str, type, str]] = {
-    "fold": ("data.fold", int, "fold to train on"),
-    "trainer": ("training.trainer_type", str, "standard, mixed_precision or accelerate"),
-    "num_epochs": ("training.num_epochs", int, "passes over the training split"),
-    "batch_size": ("training.batch_size", int, "examples of a microbatch, on each process"),
-    "lr": ("optimizer.lr", float, "learning rate"),
-    "seed": ("seed", int, "seed of weights, sample order and augmentation"),
-    "num_workers": ("data.num_workers", str, "loader processes: a number, or auto"),
-    "device": ("training.device", str, "auto, cpu, cuda, cuda:1, mps"),
-    "run_name": ("run.name", str, "name of the run folder; must be new"),
+# flag -> (key, help)
+_FLAGS = {
+    "fold": ("data.fold", "fold to train on"),
+    "trainer": ("training.trainer_type", "standard, mixed_precision or accelerate"),
+    "num_epochs": ("training.num_epochs", "passes over the training split"),
+    "batch_size": ("training.batch_size", "examples of a microbatch, on each process"),
+    "lr": ("optimizer.lr", "learning rate"),
+    "seed": ("seed", "seed of weights, sample order and augmentation"),
+    "num_workers": ("data.num_workers", "loader processes: a number, or auto"),
+    "device": ("training.device", "auto, cpu, cuda, cuda:1, mps"),
+    "run_name": ("run.name", "name of the run folder; must be new"),
 }
+_TEXTS = ("trainer", "device", "run_name")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,23 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", metavar="WHERE", help="a run folder, one of its checkpoints, or auto: the newest unfinished run"
     )
-    for flag, (_, kind, text) in _FLAGS.items():
+    for flag, (_, text) in _FLAGS.items():
         names = dict.fromkeys([f"--{flag}", f"--{flag.replace('_', '-')}"])
-        parser.add_argument(*names, dest=flag, type=kind, metavar=flag.upper(), help=text)
+        parser.add_argument(*names, dest=flag, metavar=flag.upper(), help=text)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any key of the configuration")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns 0, or 128 + n when signal n interrupted the run."""
-    from mltrain.config.load import parse_overrides
+    from mltrain.config.load import name_place
+    from mltrain.core.errors import MltrainError
     from mltrain.core.logging import open_console_log
 
-    overrides: dict[str, Any] = {}
-    for flag, (key, _, _) in _FLAGS.items():
-        value = getattr(arguments, flag)
-        if value is not None:
-            overrides[key] = int(value) if flag == "num_workers" and value.lstrip("-").isdigit() else value
-    overrides |= parse_overrides(arguments.overrides)
+    overrides = _overrides(arguments)
     if os.environ.get("RANK", "0") == "0":
         open_console_log()
 
@@ -59,9 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         result = train(arguments.config, overrides, resume=arguments.resume)
+    except MltrainError as error:
+        name_place(error, Path(arguments.config) if arguments.config else None, overrides)
+        raise
     finally:
         _leave_process_group()
     return 0 if result.signal is None else 128 + result.signal
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return key -> value of the flags and of the free overrides, which beat the flags."""
+    from mltrain.config.load import parse_overrides
+
+    given = {flag: value for flag in _FLAGS if (value := getattr(arguments, flag)) is not None}
+    texts = {_FLAGS[flag][0]: value for flag, value in given.items() if flag in _TEXTS}
+    values = [f"{_FLAGS[flag][0]}={value}" for flag, value in given.items() if flag not in _TEXTS]
+    return texts | parse_overrides([*values, *arguments.overrides])
 
 
 def _leave_process_group() -> None:

@@ -49,9 +49,12 @@ class Places:
         return _LAST if self.on_command_line(path) else self._line(path) or 0
 
     def on_command_line(self, path: Path) -> bool:
-        """Return whether a key, or a section around it, was set on the command line."""
-        key = dotted(path)
-        return any(key == name or key.startswith(f"{name}.") for name in self.overrides)
+        """Return whether a key, a section around it, or all there is below it was set on the command line."""
+        key, from_file = dotted(path), path in self.lines
+        return any(
+            key == name or key.startswith(f"{name}.") or (name.startswith(f"{key}.") and not from_file)
+            for name in self.overrides
+        )
 
     def _line(self, path: Path) -> int | None:
         """Return the line of a key, or of the nearest section around it that the file has."""

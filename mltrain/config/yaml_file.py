@@ -49,6 +49,14 @@ for _kind, _pattern in _RESOLVED.items():
         _class.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern.pattern})\Z"), None)
 
 
+def _quoted_where_odd(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes some line separators as they are, and reads them as a space.
+    return dumper.represent_scalar(f"{_TAG}str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _quoted_where_odd)
+
+
 def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
     """Return the content of a YAML file and the line (from 1) of each of its keys."""
     try:
@@ -191,7 +199,6 @@ _PROBLEMS = {
     "found character '\\t'": "a tab: indent with spaces",
     "found character ": "a text that begins with this character must stand in quotes",
     "mapping values are not allowed here": "a colon too many: a text that holds one must stand in quotes",
-    "but found '<block mapping start>'": "this line is indented deeper than the one above it, for no reason",
     "expected <block end>": "the indentation fits no line above",
     "but found another document": "a second document: remove the line ---",
     "could not find expected ':'": "a key without a colon",

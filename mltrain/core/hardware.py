@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltrain.core.errors import HardwareError
@@ -22,16 +23,27 @@ __all__ = [
 ]
 
 _MAX_AUTO_WORKERS = 8
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores this process may use: by its affinity, and by its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control group of version 2, or "max": no quota
+        return cores
 
 
 def process_count() -> int:
     """Return the number of processes that a launcher started for this run; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if not count.isdecimal() or int(count) < 1:
+        raise HardwareError(
+            f"{count!r} is no number of processes", where="WORLD_SIZE", fix="Unset it, or let a launcher set it."
+        )
+    return int(count)
 
 
 def worker_count(wish: int | str, *, local_processes: int) -> int:

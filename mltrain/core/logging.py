@@ -60,7 +60,7 @@ class _Formatter(logging.Formatter):
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Return whether people watch this stream (default: standard error), so that colour and a progress bar help."""
     stream = stream or sys.stderr
-    return stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def open_console_log(level: int = logging.INFO) -> None:
@@ -72,16 +72,16 @@ def open_console_log(level: int = logging.INFO) -> None:
     for old in [old for old in log.handlers if old.get_name() == "console"]:
         log.removeHandler(old)
     log.addHandler(handler)
-    log.setLevel(min(level, logging.INFO))
+    log.setLevel(min(level, log.level or logging.INFO))
     log.propagate = False
 
 
 def open_file_log(path: Path) -> logging.Handler:
-    """Append the log to a file as well; returns the handler for `close_log`."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Append the log, down to its finest level, to a file as well; returns the handler for `close_log`."""
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Formatter(colour=False))
     log.addHandler(handler)
-    log.setLevel(min(log.level or logging.INFO, logging.INFO))
+    log.setLevel(logging.DEBUG)
     return handler
 
 

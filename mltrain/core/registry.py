@@ -60,23 +60,29 @@ class Registry(Generic[T]):
         if name not in self._items and name in self._builtin:
             importlib.import_module(self._builtin[name])
         if name not in self._items:
-            for point in entry_points(group=self._group, name=name):
-                try:
-                    self._items[name] = point.load()
-                except Exception as error:
-                    raise ConfigError(
-                        f"{self.kind} {name!r} cannot be imported from {point.value} ({type(error).__name__}: {error})",
-                        where=self.config_key,
-                        fix="Mend or remove the package that brings it.",
-                    ) from error
+            self._load_entry_point(name)
         if name not in self._items:
-            close = nearest(name, self.names())
-            hint = f"Did you mean {close!r}?" if close else f"Known: {', '.join(self.names())}."
+            close = nearest(name.lower(), self.names())
+            hint = f"Did you mean {close!r}?" if close else f"Known: {', '.join(self.names()) or 'none'}."
             raise ConfigError(f"unknown {self.kind} {name!r}", where=self.config_key, fix=hint)
         return self._items[name]
 
+    def _load_entry_point(self, name: str) -> None:
+        for point in entry_points(group=self._group, name=name):
+            try:
+                self._items[name] = point.load()
+            except Exception as error:
+                raise ConfigError(
+                    f"{self.kind} {name!r} cannot be imported from {point.value} ({type(error).__name__}: {error})",
+                    where=self.config_key,
+                    fix="Mend or remove the package that brings it.",
+                ) from error
+
 
 def _identity(item: object) -> tuple[object, ...]:
-    """Return what stays the same when a file or a notebook cell is run again and makes its classes anew."""
-    name = getattr(item, "__qualname__", None)
-    return (id(item),) if name is None else (getattr(item, "__module__", None), name)
+    """Return what stays the same when a file or a notebook cell is run again and makes its classes anew.
+
+    A plugin may be run under two names: as a plugin, and as a module that another plugin imports.
+    """
+    name, module = getattr(item, "__qualname__", None), getattr(item, "__module__", None)
+    return (id(item),) if name is None else (getattr(sys.modules.get(str(module)), "__file__", module), name)

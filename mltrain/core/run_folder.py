@@ -14,6 +14,7 @@ from mltrain.core.errors import RunFolderError
 
 __all__ = ["RunFolder", "create_run_folder", "open_run_folder"]
 
+_LONGEST_NAME = 200
 _SUBFOLDERS = ("logs", "checkpoints", "reports", "tracking")
 
 
@@ -116,9 +117,15 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
         numbered: when the name is taken, append `_2`, `_3`, ... (a name made by the program), or else refuse
             (a name the user chose).
     """
-    if not name or name.startswith(".") or re.search(r"[/\\\0\n\r]", name):
+    if not name.strip() or name.startswith(".") or not name.isprintable() or re.search(r"[/\\]", name):
         raise RunFolderError(
             f"{name!r} cannot name a folder", where="run.name", fix="Use letters, digits, '.', '_', '=' and '-'."
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise RunFolderError(
+            f"{name[:40]}... cannot name a folder: it has {len(name.encode())} bytes",
+            where="run.name",
+            fix=f"Use at most {_LONGEST_NAME}.",
         )
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +153,10 @@ def open_run_folder(path: Path) -> RunFolder:
             "not a run folder (it has no config.yaml)", where=str(path), fix="Name a folder that ml-train made."
         )
     folder = RunFolder(path.resolve())
-    folder.make_subfolders()
+    try:
+        folder.make_subfolders()
+    except OSError as error:
+        raise _unwritable(path, error) from None
     return folder
 
 

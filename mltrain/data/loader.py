@@ -1,17 +1,18 @@
 """From a plan to batches: one stream of windows for the whole training, and a loader for evaluation.
 
-The plan's order travels to the workers as keys (epoch, index), so what a worker loads depends on its key alone. One
+The plan's order travels to the workers as keys (epoch, indices), so what a worker loads depends on its key alone. One
 DataLoader iterator serves all epochs: workers start once, and read ahead over the end of an epoch during validation.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -26,7 +27,9 @@ __all__ = ["Batch", "EvaluationLoader", "LoaderSettings", "Plan", "TrainingStrea
 Batch = dict[str, torch.Tensor]
 _RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
 Collate = Callable[[list[Any]], Batch]
-_Key = tuple[int, int]
+_Key = tuple[int, list[int]]
+_Item = TypeVar("_Item")
+_BLOCK = 32
 
 
 class Plan(Protocol):
@@ -76,68 +79,92 @@ class _Failure:
     error: MltrainError
 
 
+class _DeferredGenerator(SampleGenerator):
+    """The generator of a sample in an epoch; derives its key when it is first drawn from: many data sets never draw."""
+
+    __slots__ = ("_dataset", "_index")
+
+    def __init__(self, dataset: SampleDataset, index: int, epoch_key: int) -> None:
+        self._dataset, self._index = dataset, index
+        self._key, self._draws = epoch_key, 0
+
+    def bits(self) -> int:
+        if self._draws == 0:
+            self._key = mix(self._key, hash_id(self._dataset.sample_id(self._index)))
+        return super().bits()
+
+
 class _KeyedDataset(Dataset[Any]):
-    """Loads what a key (epoch, index) says. A negative epoch means: no augmentation."""
+    """Loads the samples of a batch as its key (epoch, indices) says. A negative epoch means: no augmentation."""
 
     def __init__(self, dataset: SampleDataset, key: int) -> None:
         self._dataset, self._key = dataset, key
-        self._epoch, self._epoch_key = -1, 0
-        self._hashes: dict[int, int] = {}
 
-    def __getitem__(self, key: _Key) -> Any:
-        epoch, index = key
+    def __getitems__(self, key: _Key) -> list[Any] | _Failure:
+        epoch, indices = key
+        dataset = self._dataset
         try:
-            return self._dataset.load(index, None if epoch < 0 else self._generator(epoch, index))
+            if epoch < 0:
+                return [dataset.load(index, None) for index in indices]
+            epoch_key = mix(self._key, epoch)
+            return [dataset.load(index, _DeferredGenerator(dataset, index, epoch_key)) for index in indices]
         except MltrainError as error:
             return _Failure(error)
 
-    def _generator(self, epoch: int, index: int) -> SampleGenerator:
-        if epoch != self._epoch:
-            self._epoch, self._epoch_key = epoch, mix(self._key, epoch)
-        if (sample := self._hashes.get(index)) is None:
-            sample = self._hashes[index] = hash_id(self._dataset.sample_id(index))
-        return SampleGenerator(mix(self._epoch_key, sample))
-
 
 class _Collation:
-    """Collates items, unless one of them is a failure."""
+    """Collates items, unless they could not be loaded."""
 
     def __init__(self, collate: Collate) -> None:
         self._collate = collate
 
-    def __call__(self, items: list[Any]) -> Batch | _Failure:
-        for item in items:
-            if isinstance(item, _Failure):
-                return item
-        return self._collate(items)
+    def __call__(self, items: list[Any] | _Failure) -> Batch | _Failure:
+        return items if isinstance(items, _Failure) else self._collate(items)
 
 
 class _Shares:
-    """The shares of one rank, in order: iterated by the DataLoader as lists of keys, by the stream as shares."""
+    """The shares of one rank with their epochs, in order; can be iterated again and again."""
 
-    def __init__(self, plan: Plan, cut: Cut, start: Position, num_epochs: int, *, augment: bool) -> None:
+    def __init__(self, plan: Plan, cut: Cut, start: Position, num_epochs: int) -> None:
         self._plan, self._cut, self._start, self._num_epochs = plan, cut, start, num_epochs
-        self._augment = augment
 
-    def shares(self) -> Iterator[tuple[int, Share]]:
+    def __iter__(self) -> Iterator[tuple[int, Share]]:
+        return _in_blocks(self._each())
+
+    def _each(self) -> Iterator[tuple[int, Share]]:
         for epoch in range(self._start.epoch, self._num_epochs):
             first = self._start.window if epoch == self._start.epoch else 0
             for index in range(first, self._plan.windows_per_epoch):
                 yield epoch, self._cut.share(self._plan.window(epoch, index))
 
-    def __iter__(self) -> Iterator[list[_Key]]:
-        for epoch, share in self.shares():
-            tag = epoch if self._augment else -1
+
+class _Keys:
+    """The keys of the microbatches of shares: what the DataLoader takes for a batch sampler."""
+
+    def __init__(self, shares: Iterable[tuple[int, Share]], *, augment: bool) -> None:
+        self._shares, self._augment = shares, augment
+
+    def __iter__(self) -> Iterator[_Key]:
+        return _in_blocks(self._each())
+
+    def _each(self) -> Iterator[_Key]:
+        for epoch, share in self._shares:
             for microbatch in share.microbatches:
-                yield [(tag, index) for index in microbatch.tolist()]
+                yield epoch if self._augment else -1, microbatch.tolist()
+
+
+def _in_blocks(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the items, made a block at a time: on a CPU each costs several times as much between two steps."""
+    while block := list(itertools.islice(items, _BLOCK)):
+        yield from block
 
 
 def _data_loader(
-    dataset: SampleDataset, key: int, keys: _Shares, collate: Collate, settings: LoaderSettings, *, persistent: bool
+    dataset: SampleDataset, key: int, keys: _Keys, collate: Collate, settings: LoaderSettings, *, persistent: bool
 ) -> DataLoader[Any]:
     return DataLoader(
         _KeyedDataset(dataset, key),
-        batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of key lists serves
+        batch_sampler=keys,  # type: ignore[arg-type]  # `__getitems__` takes whatever this gives
         num_workers=settings.num_workers,
         collate_fn=_Collation(collate),
         pin_memory=settings.pin_memory,
@@ -172,10 +199,10 @@ class TrainingStream:
         start: Position,
         num_epochs: int,
     ) -> None:
-        shares = _Shares(plan, cut, start, num_epochs, augment=True)
-        key = stream_key(seed, "augmentation")
-        self._shares = shares.shares()
-        self._batches = _start(_data_loader(dataset, key, shares, collate, settings, persistent=False))
+        # The loader reads ahead in its own copy.
+        self._shares, shares = itertools.tee(_Shares(plan, cut, start, num_epochs))
+        keys, key = _Keys(shares, augment=True), stream_key(seed, "augmentation")
+        self._batches = _start(_data_loader(dataset, key, keys, collate, settings, persistent=False))
 
     def windows(self, count: int) -> Iterator[Window]:
         """Yield the next `count` windows. The batches of one must be used up before the next is asked for."""
@@ -206,14 +233,15 @@ class EvaluationLoader:
     def __init__(
         self, dataset: SampleDataset, collate: Collate, plan: Plan, cut: Cut, *, settings: LoaderSettings
     ) -> None:
-        self._keys = _Shares(plan, cut, Position(), 1, augment=False)
-        self._loader = _data_loader(dataset, 0, self._keys, collate, settings, persistent=True)
+        self._shares = _Shares(plan, cut, Position(), 1)
+        keys = _Keys(self._shares, augment=False)
+        self._loader = _data_loader(dataset, 0, keys, collate, settings, persistent=True)
         self._batches: Iterator[Batch | _Failure] | None = None
 
     def __iter__(self) -> Iterator[tuple[Batch, bool]]:
         """Yield (batch, filler). Every rank gets the same number; a filler batch counts elsewhere."""
         self._batches = _start(self._loader)
-        fillers: Sequence[bool] = [share.filler for _, share in self._keys.shares()]
+        fillers: Sequence[bool] = [share.filler for _, share in self._shares]
         for filler in fillers:
             yield _sound(next(self._batches)), filler
 

@@ -49,7 +49,7 @@ def build_image_model(
             raise ConfigError(f"{architecture} has no option {name!r}", where=f"model.options.{name}", fix=hint)
     try:
         return builder(num_classes=num_classes, channels=channels, image_size=image_size, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options."
         ) from error

@@ -24,6 +24,8 @@ def resnet18(
         image_size: not used; the network takes any.
         downsample_in_first_stage: halve the map in the first stage as well.
     """
+    if not isinstance(downsample_in_first_stage, bool):
+        raise TypeError(f"downsample_in_first_stage is {downsample_in_first_stage!r}, neither true nor false")
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(

@@ -22,6 +22,7 @@ class MLP(nn.Sequential):
     def __init__(
         self, num_classes: int, channels: int, image_size: int, hidden: Sequence[int] = (256, 128), dropout: float = 0.0
     ) -> None:
+        _refuse_empty("hidden", hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         width = channels * image_size * image_size
         for size in hidden:
@@ -41,6 +42,7 @@ class SimpleCNN(nn.Module):
     """
 
     def __init__(self, num_classes: int, channels: int, image_size: int, width: int = 32, dropout: float = 0.0) -> None:
+        _refuse_empty("width", [width])
         super().__init__()
         blocks: list[nn.Module] = []
         for index in range(3):
@@ -69,6 +71,7 @@ class TinyNet(nn.Module):
     """
 
     def __init__(self, num_classes: int, channels: int, image_size: int, width: int = 16) -> None:
+        _refuse_empty("width", [width])
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, 3, stride=2, padding=1),
@@ -85,6 +88,12 @@ class TinyNet(nn.Module):
         """Return logits."""
         logits: Tensor = self.head(self.features(pixels).flatten(1))
         return logits
+
+
+def _refuse_empty(name: str, sizes: Sequence[int]) -> None:
+    # torch itself builds layers of no units, which learn nothing.
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"{name} is {', '.join(map(str, sizes))}; a layer has at least 1")
 
 
 register_image_model("mlp")(MLP)

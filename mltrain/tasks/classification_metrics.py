@@ -43,7 +43,7 @@ class ClassificationMetrics(Metrics):
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in logits (B, C) and `batch["labels"]` (B,)."""
         # Both stay on the device until they are asked for.
-        self._pending.append((batch["labels"], outputs.detach().argmax(dim=-1)))
+        self._pending.append((batch["labels"], outputs.argmax(dim=-1)))
         if len(self._pending) >= _FOLD_AFTER:
             self._fold()
 

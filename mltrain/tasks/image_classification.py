@@ -20,7 +20,7 @@ from mltrain.data.dataset import SampleDataset
 from mltrain.data.image_dataset import ImageDataset
 from mltrain.data.image_decoding import decode_image
 from mltrain.data.loader import Batch
-from mltrain.data.splits import FoldFiles, read_split
+from mltrain.data.splits import FoldFiles, class_of, read_split
 from mltrain.models.registry import build_image_model, logits_of
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
 from mltrain.tasks.classification_metrics import ClassificationMetrics
@@ -123,8 +123,11 @@ class ImageClassification(Task):
         )
 
         def predict(images: Sequence[str | Path]) -> list[dict[str, Any]]:
-            decoded = [decode_image(Path(image), pipeline.transform.mode) for image in images]
-            pixels = torch.stack([pipeline.transform(image, None) for image in decoded])
+            if not images:
+                return []
+            transform = pipeline.transform
+            decoded = (decode_image(Path(image), transform.mode, min_side=transform.min_side) for image in images)
+            pixels = torch.stack([transform(image, None) for image in decoded])
             device = next(model.parameters()).device
             with torch.inference_mode():
                 logits = logits_of(model(pipeline.normalization.apply(pixels.to(device))))
@@ -175,11 +178,6 @@ class ImageClassification(Task):
                 where="model.num_classes",
                 fix=f"Set it to auto or {len(self.classes)}.",
             )
-
-
-def class_of(path: str) -> str:
-    """Return the class of `raw/class/.../file`."""
-    return path.split("/")[1]
 
 
 def predicted_classes(logits: torch.Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from mltrain.tasks.base import TASKS, Task
 __all__ = ["PackedModel", "load_model", "save_model"]
 
 _WEIGHTS, _FACTS = "model.safetensors", "mltrain.json"
+_AGAIN = "Copy the package again."
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module) -> s
     pretrained_config: Any = getattr(module, "config", None)
     if hasattr(pretrained_config, "save_pretrained"):
         pretrained_config.architectures = [type(module).__name__]
+        if classes := task.package().get("classes"):
+            pretrained_config.id2label = dict(enumerate(classes))
+            pretrained_config.label2id = {name: index for index, name in enumerate(classes)}
         pretrained_config.save_pretrained(folder)
     save_tensors(folder / _WEIGHTS, state)
     facts = {"format": 1, "mltrain": __version__, "task": task_name, "model_digest": digest, **task.package()}
@@ -65,10 +69,19 @@ def load_model(folder: str | Path) -> PackedModel:
         path = path / "model"
     if not (path / _FACTS).is_file():
         raise CheckpointError(f"has no {_FACTS}", where=str(path), fix="Name the model folder of a finished run.")
-    facts = read_json(path / _FACTS)
-    module, predict = TASKS.get(facts["task"]).unpack(facts)
-    module.load_state_dict(load_tensors(path / _WEIGHTS))
-    if model_digest(module.state_dict()) != facts["model_digest"]:
-        raise CheckpointError("the weights have changed", where=str(path / _WEIGHTS), fix="Copy the package again.")
+    try:
+        facts = read_json(path / _FACTS)
+        name, digest = facts["task"], facts["model_digest"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise CheckpointError("cannot be read", where=str(path / _FACTS), fix=_AGAIN) from None
+    module, predict = TASKS.get(name).unpack(facts)
+    try:
+        module.load_state_dict(load_tensors(path / _WEIGHTS))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"holds the weights of another model ({error})", where=str(path / _WEIGHTS), fix=_AGAIN
+        ) from None
+    if model_digest(module.state_dict()) != digest:
+        raise CheckpointError("the weights have changed", where=str(path / _WEIGHTS), fix=_AGAIN)
     module.eval()
     return PackedModel(module, predict, facts)

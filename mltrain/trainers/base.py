@@ -34,7 +34,7 @@ from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.meter import Meter
 from mltrain.trainers.optimizers import build_optimizer
 from mltrain.trainers.processes import Processes
-from mltrain.trainers.run_state import load_state, load_weights, save_state
+from mltrain.trainers.run_state import load_state, save_state
 from mltrain.trainers.schedules import Schedule
 from mltrain.trainers.timing import Timing
 from mltrain.trainers.updates import new_update
@@ -45,7 +45,7 @@ _AS_IS = nullcontext()
 
 
 class Trainer:
-    """One run: build it, call `fit`, then `choose` and `evaluate`.
+    """One run: build it, call `fit`, then `evaluate`.
 
     Args:
         config: the checked configuration.
@@ -72,6 +72,7 @@ class Trainer:
         self.checkpoints = CheckpointStore(folder.checkpoints)
         self.num_epochs = config.training.num_epochs
         self.position, self.stop, self.timing = Position(), Stop(), Timing()
+        self._saved: Position | None = None
         self.samples_seen = 0
         self.meter = Meter(task.metrics())
         self.grad_norm: torch.Tensor | None = None
@@ -139,16 +140,15 @@ class Trainer:
         """Train from the start, or from a verified checkpoint, to the end or until `stop` is set."""
         if resume_from is not None:
             load_state(self, resume_from)
+            self._saved = self.position
         stream = self.loaders.training_stream(self.plan, self.position, self.num_epochs)
         try:
             self._emit("on_fit_start")
             while self.position.epoch < self.num_epochs and not self.processes.agree(self.stop):
                 if not (self._train(stream) and self._validate()):
                     break
-            # The end of an epoch was saved by its callback; a stop anywhere else is saved here.
-            if self.stop.status == "interrupted" or self.position.window:
-                name = self.save_checkpoint()
-                log.warning("Stopped: %s. The run is saved in %s.", self.stop.reason, name)
+            if self._saved != self.position:
+                log.info("The run is saved in %s.", self.save_checkpoint())
         finally:
             self._emit("on_fit_end")
             stream.close()
@@ -204,11 +204,6 @@ class Trainer:
         )
         return None if own is None else self._merged(own)
 
-    def choose(self, checkpoint: Path | None) -> None:
-        """Take the weights of a checkpoint for evaluation and packing; None keeps those that training ended with."""
-        if checkpoint is not None:
-            load_weights(self, checkpoint)
-
     # ---- what callbacks may use ------------------------------------------------------------------------------------
 
     def log(self, values: Mapping[str, float]) -> None:
@@ -228,6 +223,7 @@ class Trainer:
     def save_checkpoint(self) -> str:
         """Save the whole state of the run and return the checkpoint's name. Every process must call it."""
         self.finite.check(self.position, wait=True)
+        self._saved = self.position
         return save_state(self)
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
@@ -248,7 +244,9 @@ class Trainer:
         self.plan = self.make_plan(len(self.loaders.splits["train"]), self.window_size)
         self.steps_per_epoch = self.plan.windows_per_epoch
 
-        self.plain_model = self._new_model().to(self.device)
+        # Initial weights of every rank come from the seed alone.
+        torch.manual_seed(stream_key(config.seed, "initial weights") >> 1)
+        self.plain_model = self.task.build_model().to(self.device)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(
             config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
@@ -264,11 +262,6 @@ class Trainer:
             for callback in self.callbacks
             if type(callback).on_step_end is not Callback.on_step_end
         ]
-
-    def _new_model(self) -> nn.Module:
-        # Initial weights of every rank come from the seed alone.
-        torch.manual_seed(stream_key(self.config.seed, "initial weights") >> 1)
-        return self.task.build_model()
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -30,11 +30,10 @@ class FiniteWatch:
 
     def watch(self, values: torch.Tensor) -> None:
         """Take in the losses of a microbatch."""
-        total = values.detach().sum()
         if self._immediate:
-            self.bad = self.bad or not math.isfinite(total.item())
+            self.bad = self.bad or not math.isfinite(sum(values.tolist()))
         else:
-            self._flag |= ~torch.isfinite(total)
+            self._flag |= ~torch.isfinite(values.detach().sum())
 
     def check(self, position: Position, *, wait: bool = False) -> None:
         """Raise NonFiniteLossError if a bad loss was seen; `wait` reads the device first."""

@@ -80,12 +80,9 @@ class Meter:
     def _fold(self) -> None:
         if not self._pending:
             return
-        sizes = [len(values["loss"]) for _, values in self._pending]
-        given = [
-            torch.ones(size) if weights is None else weights.cpu()
-            for size, (weights, _) in zip(sizes, self._pending, strict=True)
-        ]
-        weights = torch.cat(given).tolist()
+        weights: list[float] = []
+        for given, values in self._pending:
+            weights += [1.0] * len(values["loss"]) if given is None else given.tolist()
         for name in self._pending[0][1]:
             read = torch.cat([values[name] for _, values in self._pending]).tolist()
             weighted = [weight * value for weight, value in zip(weights, read, strict=True)]

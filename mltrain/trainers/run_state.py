@@ -26,8 +26,8 @@ _FORMAT = 1
 
 def save_state(trainer: Trainer) -> str:
     """Commit a checkpoint of everything the run needs to continue; returns its name."""
-    meters = trainer.processes.gather(trainer.meter.state())
     name = trainer.checkpoints.next_name(trainer.position.step)
+    meters = trainer.processes.gather(trainer.meter.state())
     failure: str | None = None
     if trainer.recorder is not None:
         try:

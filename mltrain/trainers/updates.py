@@ -41,6 +41,8 @@ class DirectUpdate:
     def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
         self._optimizer, self._max_norm = optimizer, max_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._alike = len({(type(p), p.device, p.dtype) for p in self._parameters}) == 1
+        self._alike = self._alike and type(self._parameters[0]) is torch.nn.Parameter
         self._scales: dict[tuple[int, float], torch.Tensor] = {}
 
     def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
@@ -63,13 +65,29 @@ class DirectUpdate:
         """Clip, step and clear."""
         norm = None
         if self._max_norm is not None or want_norm:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            norm = self._total_norm(gradients)
             if self._max_norm is not None and not self._surely_below(norm, self._max_norm):
-                torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+                self._scale_down(gradients, self._max_norm, norm)
         self._optimizer.step()
         for parameter in self._parameters:
             parameter.grad = None
         return norm
+
+    # torch.nn.utils first sorts gradients by device and type, for longer than a small model needs for the rest. Where
+    # all are alike the same operations without it give the same bits.
+
+    def _total_norm(self, gradients: list[torch.Tensor]) -> torch.Tensor:
+        if not self._alike or not gradients:
+            return torch.nn.utils.get_total_norm(gradients)
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)), 2.0)
+        return norm
+
+    def _scale_down(self, gradients: list[torch.Tensor], max_norm: float, norm: torch.Tensor) -> None:
+        if self._alike and gradients:
+            torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, max_norm, norm)
 
     @staticmethod
     def _surely_below(norm: torch.Tensor, max_norm: float) -> bool:

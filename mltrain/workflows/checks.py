@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from mltrain.callbacks.base import CALLBACKS, Callback
 from mltrain.config.schema import Config
 from mltrain.config.training import metric_name
-from mltrain.core.errors import ConfigError
-from mltrain.core.registry import nearest
+from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.core.logging import log
+from mltrain.core.registry import Registry, nearest
 from mltrain.tasks.base import Task
-from mltrain.trainers.optimizers import optimizer_class
+from mltrain.tracking.base import TRACKERS
+from mltrain.trainers.optimizers import build_optimizer
 
 __all__ = ["best_metric", "check_training", "plugin_callbacks"]
 
+T = TypeVar("T")
+
 
 def check_training(config: Config, task: Task) -> None:
-    """Raise ConfigError for an optimizer, a model or a monitored metric that cannot be had."""
-    optimizer_class(config.optimizer)
-    with torch.device("meta"):  # shapes only: neither memory nor time is spent on weights
-        task.build_model()
+    """Raise ConfigError for an optimizer, a model, a tracker or a monitored metric that cannot be had."""
+    build_optimizer(config.optimizer, nn.ParameterList([torch.zeros(2, 2)]))
+    _check_model(task)
+    for name in config.tracking.others:
+        _registered(TRACKERS, name, f"tracking.others.{name}")
     if config.early_stopping.enabled:
-        _check_metric(config.early_stopping.monitor, "early_stopping.monitor", task)
+        _check_metric(config.early_stopping.monitor, config.early_stopping.mode, "early_stopping", task)
     if config.scheduler.name == "plateau":
-        _check_metric(config.scheduler.monitor, "scheduler.monitor", task)
+        _check_metric(config.scheduler.monitor, config.scheduler.mode, "scheduler", task)
     if config.checkpointing.monitor is not None:
-        _check_metric(config.checkpointing.monitor, "checkpointing.monitor", task)
+        _check_metric(config.checkpointing.monitor, config.checkpointing.mode, "checkpointing", task)
 
 
 def best_metric(config: Config, task: Task) -> tuple[str, str]:
@@ -49,15 +55,37 @@ def plugin_callbacks(config: Config) -> list[Callback]:
 
 
 def _callback(name: str, arguments: dict[str, Any]) -> Callback:
-    kind = CALLBACKS.get(name)
+    kind = _registered(CALLBACKS, name, f"callbacks.{name}")
     try:
         inspect.signature(kind).bind(**arguments)
-    except TypeError as error:
-        raise ConfigError(str(error), where=f"callbacks.{name}", fix="Correct its arguments.") from None
-    return kind(**arguments)
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} refuses its arguments ({error})", where=f"callbacks.{name}", fix="Correct them."
+        ) from error
 
 
-def _check_metric(monitor: str, key: str, task: Task) -> None:
+def _registered(registry: Registry[T], name: str, key: str) -> T:
+    try:
+        return registry.get(name)
+    except ConfigError as error:
+        error.where = key
+        raise
+
+
+def _check_model(task: Task) -> None:
+    """Build the model without memory or time for its weights."""
+    try:
+        with torch.device("meta"):
+            task.build_model()
+    except MltrainError:
+        raise
+    except Exception as error:
+        # A model that reads values while it is built cannot be built without any. It is built in earnest soon.
+        log.debug("The model could not be checked ahead: %s: %s", type(error).__name__, error)
+
+
+def _check_metric(monitor: str, mode: str | None, section: str, task: Task) -> None:
     splits = [split for split in ("train", "val") if split in task.datasets()]
     known = [f"{split}/{name}" for split in splits for name in task.metric_names()]
     if metric_name(monitor) not in known:
@@ -65,4 +93,10 @@ def _check_metric(monitor: str, key: str, task: Task) -> None:
         close = nearest(monitor.replace("/", "_"), spelt)
         hint = f"Did you mean {close}?" if close else f"Known: {', '.join(spelt)}."
         reason = " (there is no validation split)" if "val" not in splits and monitor.startswith("val") else ""
-        raise ConfigError(f"no metric {monitor!r}{reason}", where=key, fix=hint)
+        raise ConfigError(f"no metric {monitor!r}{reason}", where=f"{section}.monitor", fix=hint)
+    headline, best_mode = task.headline
+    modes = {headline.partition("/")[2]: best_mode, "loss": "min"}
+    if mode != modes.get(metric_name(monitor).partition("/")[2], mode):
+        log.warning(
+            "%s.mode is %s, but of %s the other extreme is better. Set %s.mode.", section, mode, monitor, section
+        )

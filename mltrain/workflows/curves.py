@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for index, (name, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
         for label, key in lines.items():
@@ -32,11 +33,14 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str)
                 steps, values, label=label, lw=0.8 if fine else 1.6, alpha=0.45 if fine else 1.0,
                 marker="o" if len(points) == 1 else None,
             )  # fmt: skip
-        axes.set(title=name, xlabel="step")
+        axes.set_title(name, parse_math=False)
+        axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # an odd run name
+        figure.savefig(path, dpi=110)
 
 
 def _panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mltrain.core.version import __version__
 
-__all__ = ["git_facts", "installed_packages", "now", "run_metadata"]
+__all__ = ["command_line", "git_facts", "installed_packages", "now", "run_metadata"]
 
 
 def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str,
     notable = ("torch", "accelerate", "transformers", "numpy", "pillow", "safetensors", "mlflow", "scikit-learn")
     return {
         "created": now(),
-        "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command_line": command_line(),
         "mltrain": __version__,
         "python": platform.python_version(),
         "git": git_facts(Path.cwd()),
@@ -32,10 +32,21 @@ def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str,
     }
 
 
+def command_line() -> str:
+    """Return the command that started this process, fit to be typed again."""
+    program = Path(sys.argv[0])
+    words = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
 def installed_packages() -> dict[str, str]:
-    """Return every installed distribution and its version, by name."""
-    found = {(item.metadata["Name"] or "").lower(): item.version for item in distributions()}
-    return dict(sorted((name, version) for name, version in found.items() if name))
+    """Return every installed distribution and its version, by name; of two of one name the one that is imported."""
+    found: dict[str, str] = {}
+    for item in distributions():
+        name, version = (item.metadata["Name"] or "").lower(), item.metadata["Version"]
+        if name and version:
+            found.setdefault(name, version)
+    return dict(sorted(found.items()))
 
 
 def git_facts(folder: Path) -> dict[str, Any] | None:

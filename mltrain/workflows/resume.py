@@ -28,6 +28,8 @@ _FIXED = (
     "training.label_smoothing",
     "training.ema",
     "optimizer.name",
+    "optimizer.momentum",
+    "optimizer.options",
     "checkpointing.monitor",
     "checkpointing.mode",
 )

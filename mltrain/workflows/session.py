@@ -28,7 +28,8 @@ from mltrain.tracking.base import TRACKERS, Tracker
 from mltrain.tracking.metrics_log import MetricsLog, read_metrics
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.base import Trainer
-from mltrain.trainers.run_state import metrics_length
+from mltrain.trainers.failures import explained
+from mltrain.trainers.run_state import load_weights, metrics_length
 from mltrain.workflows.checks import best_metric
 from mltrain.workflows.curves import draw_curves
 from mltrain.workflows.metadata import installed_packages, now, run_metadata
@@ -94,8 +95,9 @@ class Session:
                 self.signal = trainer.stop.signal
             except BaseException as error:
                 log.debug("The run failed.", exc_info=True)
-                summary = self._summary(trainer, "failed", reason=f"{type(error).__name__}: {error}")
-                raise
+                plain = explained(error) or error
+                summary = self._summary(trainer, "failed", reason=f"{type(plain).__name__}: {plain}")
+                raise plain from error
             finally:
                 if recorder is not None:
                     write_summary(self._folder, summary)
@@ -113,6 +115,7 @@ class Session:
                 trainer.checkpoints.set_aside_after(point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
         if trainer.stop.status == "interrupted":
+            log.warning("Interrupted: %s. Continue with --resume %s.", trainer.stop.reason, self._folder.path)
             return self._summary(trainer, "interrupted", reason=trainer.stop.reason)
         if trainer.stop.status is not None:
             log.info("Stopped early: %s.", trainer.stop.reason)
@@ -121,7 +124,7 @@ class Session:
         best = self._checkpointing.best
         if self._config.checkpointing.selection == "best" and best is not None:
             log.info("Evaluating the best weights: epoch %d, %s %.4f.", best["epoch"], best["metric"], best["value"])
-            trainer.choose(self._folder.checkpoints / best["checkpoint"])
+            load_weights(trainer, self._folder.checkpoints / best["checkpoint"])
         values: dict[str, dict[str, float]] = {}
         for split in trainer.loaders.splits:
             meter = trainer.evaluate(split)

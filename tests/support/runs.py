@@ -42,5 +42,14 @@ class StopAt(Callback):
             loop.stop.request("interrupted", "the test asked for it", signal=15)
 
 
+class StopEarlyAt(StopAt):
+    """Ends the run after a step, as a criterion of the user's would."""
+
+    def on_step_end(self, loop: Loop) -> None:
+        if loop.position.step == self.step:
+            loop.stop.request("early_stopped", "the test asked for it")
+
+
 if "stop_at" not in CALLBACKS.names():
     register_callback("stop_at")(StopAt)
+    register_callback("stop_early_at")(StopEarlyAt)

@@ -84,3 +84,15 @@ def test_plateau_and_early_stopping_resume(train_vectors: Any) -> None:
     assert resumed.summary["model_digest"] == straight.summary["model_digest"]
     assert resumed.summary["epochs"] == straight.summary["epochs"]
     assert history(resumed.folder) == history(straight.folder)
+    again = train_vectors({"callbacks": {}}, config=None, resume=straight.folder)
+    assert again.summary["status"] == "early_stopped"
+    assert again.summary["epochs"] == straight.summary["epochs"]
+    assert again.summary["model_digest"] == straight.summary["model_digest"]
+
+
+def test_a_stop_in_mid_epoch_by_a_callback_is_saved(straight: Any, train_vectors: Any) -> None:
+    stopped = train_vectors({**BASE, "callbacks": {"stop_early_at": {"step": 11}}})
+    assert stopped.summary["status"] == "early_stopped"
+    assert (stopped.folder / "checkpoints" / "step-00000011" / "MANIFEST.json").exists()
+    resumed = train_vectors({"callbacks": {}}, config=None, resume=stopped.folder)
+    assert resumed.summary["model_digest"] == straight.summary["model_digest"]

@@ -1,0 +1,79 @@
+"""The one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from mltrain.core.errors import ConfigError, MltrainError, one_line
+
+__all__ = ["guarded"]
+
+T = TypeVar("T")
+
+_LONGEST = 500
+
+# What the machine refuses; no program can do better.
+_OUTER = {errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS}
+
+
+def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
+    """Return the exit code of run(argument), whatever happens in it. With `debug` an error shows its traceback."""
+    try:
+        code = int(run(argument))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of the output has gone; Python must not meet that again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        code, lines = _verdict(error)
+        if debug:
+            traceback.print_exc()
+        # Every process of a launch meets the user's error; one line is enough.
+        if code == 1 or os.environ.get("RANK", "0") == "0":
+            for line in lines:
+                print(f"error: {line}", file=sys.stderr)
+        return code
+
+
+def _verdict(error: Exception) -> tuple[int, list[str]]:
+    """Return the exit code and the lines of an error."""
+    if isinstance(error, MltrainError):
+        return error.exit_code, error.problems if isinstance(error, ConfigError) else [str(error)]
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported to be known
+        fix = "Lower training.batch_size, and raise training.gradient_accumulation_steps as much."
+        return 2, [f"the GPU has too little memory: {one_line(error).rstrip('.')}. {fix}"]
+    if isinstance(error, OSError) and error.errno in _OUTER:
+        return 2, [f"{error.filename or 'this machine'}: {error.strerror}. Mend that and run again."]
+    what = _described(error)
+    plugin = _plugin_line(error)
+    if plugin is not None:
+        return 1, [f"{plugin}: {what} (raised in a plugin; --debug shows the traceback)"]
+    return 1, [f"{what} (a defect of mltrain; --debug shows where)"]
+
+
+def _described(error: Exception) -> str:
+    """Return an error's name and text; of one from a loader process its own, not the traceback around it."""
+    text = f"{type(error).__name__}: {error}"
+    if "Original Traceback" in text:
+        text = f"{text.strip().splitlines()[-1]} (in a loader process)"
+    text = one_line(text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _plugin_line(error: Exception) -> str | None:
+    """Return file:line of the deepest frame when that is in a user's own file."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        if str(frame.f_globals.get("__name__", "")).startswith("mltrain_plugin_"):
+            return f"{Path(frame.f_code.co_filename).name}:{line}"
+    return None
