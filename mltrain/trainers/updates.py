@@ -9,6 +9,9 @@ from accelerate import Accelerator, DistributedType
 
 __all__ = ["AcceleratedUpdate", "DirectUpdate", "Update", "new_update"]
 
+# Whole parameters, on devices where torch's own clipping uses these operations on lists of tensors too.
+_FOREACH_KINDS = {(torch.nn.Parameter, "cpu"), (torch.nn.Parameter, "cuda")}
+
 
 class Update(Protocol):
     """Backward pass, clipping and optimizer step."""
@@ -41,8 +44,8 @@ class DirectUpdate:
     def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
         self._optimizer, self._max_norm = optimizer, max_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._alike = len({(type(p), p.device, p.dtype) for p in self._parameters}) == 1
-        self._alike = self._alike and type(self._parameters[0]) is torch.nn.Parameter
+        kinds = {(type(p), p.device.type, p.device.index, p.dtype) for p in self._parameters}
+        self._alike = len(kinds) == 1 and kinds.pop()[:2] in _FOREACH_KINDS
         self._scales: dict[tuple[int, float], torch.Tensor] = {}
 
     def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,27 @@ def test_make_demo_reaches_97_percent_and_says_where_the_run_is(tmp_path: Path) 
     last = result.stderr.strip().splitlines()[-2:]
     assert "runs/digits_fold_0" in last[0]
     assert "mlflow ui" in last[1]
+
+
+@pytest.mark.slow
+def test_a_plain_installation_holds_the_whole_package(tmp_path: Path) -> None:
+    """`pip install .`, its dependencies left out: they are here. Run from elsewhere, so that the checkout is unseen."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "mltrain", source / "mltrain", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), "."]
+    subprocess.run(pip, cwd=source, check=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    program = "import mltrain.workflows.train as module; print(module.__file__)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith(str(tmp_path / "site"))
+    installed = {path.relative_to(tmp_path / "site") for path in (tmp_path / "site" / "mltrain").rglob("*.py")}
+    assert installed == {path.relative_to(ROOT) for path in (ROOT / "mltrain").rglob("*.py")}
+    assert (tmp_path / "site" / "mltrain" / "py.typed").exists()
 
 
 @pytest.mark.slow
