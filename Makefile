@@ -44,8 +44,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q
 
 bench: $(BENCH_INSTALLED)
-	$(BIN)/python benchmarks/step_overhead.py
-	$(BIN)/python benchmarks/run_costs.py
+	$(BIN)/python -m benchmarks.step_overhead
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -15,7 +15,7 @@ The loop, and where it calls (see `trainers/base.py`):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mltrain.checkpoints.store import CheckpointStore
@@ -24,7 +24,7 @@ from mltrain.core.registry import Registry
 from mltrain.core.run_folder import RunFolder
 from mltrain.data.plan import Position
 
-__all__ = ["CALLBACKS", "Callback", "Loop", "Stop", "register_callback"]
+__all__ = ["CALLBACKS", "Callback", "Loop", "Stop", "overriding", "register_callback"]
 
 
 class Stop:
@@ -96,6 +96,11 @@ class Callback:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back a state."""
+
+
+def overriding(callbacks: Sequence[Callback], event: str) -> list[Callable[..., None]]:
+    """Return the methods of an event that do something: what happens each step is not spent on empty calls."""
+    return [getattr(item, event) for item in callbacks if getattr(type(item), event) is not getattr(Callback, event)]
 
 
 CALLBACKS: Registry[type[Callback]] = Registry(

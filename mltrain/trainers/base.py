@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from mltrain.callbacks.base import Callback, Stop
+from mltrain.callbacks.base import Callback, Stop, overriding
 from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.logging import LogContext, log
@@ -257,11 +257,7 @@ class Trainer:
         self.optimizer, self.update = new_update(self.accelerator, optimizer, prepared, training.max_grad_norm)
 
         self._weighted = type(self.task).example_weights is not Task.example_weights
-        self._on_step_end = [
-            callback.on_step_end
-            for callback in self.callbacks
-            if type(callback).on_step_end is not Callback.on_step_end
-        ]
+        self._on_step_end = overriding(self.callbacks, "on_step_end")
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
