@@ -6,6 +6,7 @@ Frameworks are imported where they are used, so that a contender's process holds
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,11 +139,11 @@ def lightning(problem: Problem, clock: Ticker) -> None:
     ).fit(Wrapped(), _loader(problem))
 
 
-def ours(problem: Problem, clock: Ticker, *, log_every: int = LOG_EVERY, mlflow: bool = False) -> None:
-    """mltrain with its trainer `standard`."""
+def ours(problem: Problem, clock: Ticker, overrides: Mapping[str, Any] | None = None) -> None:
+    """mltrain with its trainer `standard`; `overrides` as on its command line."""
     from benchmarks.ours import run
 
-    run(problem, clock, log_every=log_every, mlflow=mlflow)
+    run(problem, clock, overrides or {})
 
 
 def _loader(problem: Problem) -> DataLoader[Any]:

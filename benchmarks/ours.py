@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,8 +11,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.contenders import Ticker
-from benchmarks.problems import LEARNING_RATE, MAX_NORM, NUM_CLASSES, SEED, WEIGHT_DECAY, Batch, Problem, Samples
-from benchmarks.problems import collate as collate_samples
+from benchmarks.problems import (
+    LEARNING_RATE,
+    LOG_EVERY,
+    MAX_NORM,
+    NUM_CLASSES,
+    SEED,
+    WEIGHT_DECAY,
+    Batch,
+    Problem,
+    Samples,
+    collate,
+)
 from mltrain import train
 from mltrain.callbacks.base import Callback, register_callback
 from mltrain.core.seeding import SampleGenerator
@@ -44,7 +55,7 @@ class BenchmarkTask(Task):
         return {"train": Dataset(_running[0].samples)}
 
     def collate(self, items: list[Any]) -> Batch:
-        return collate_samples(items)
+        return collate(items)
 
     def build_model(self) -> nn.Module:
         return _running[0].model()
@@ -72,26 +83,26 @@ class Tick(Callback):
         _running[1].tick(loop.plain_model)
 
 
-def run(problem: Problem, clock: Ticker, *, log_every: int, mlflow: bool) -> None:
+def run(problem: Problem, clock: Ticker, overrides: Mapping[str, Any]) -> None:
     """Train the problem's one epoch; runs and MLflow's store go to the working folder."""
     global _running
     _running = (problem, clock)
-    train(
-        {
-            "task": "benchmark",
-            "seed": SEED,
-            "data": {"data_dir": "benchmark", "num_workers": 0},
-            "model": {"architecture": "benchmark"},
-            "training": {
-                "num_epochs": 1,
-                "batch_size": problem.batch_size,
-                "eval_batch_size": 256,
-                "max_grad_norm": MAX_NORM,
-            },
-            "optimizer": {"name": "adamw", "lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
-            "scheduler": {"name": "none"},
-            "tracking": {"log_every_n_steps": log_every, "mlflow": {"enabled": mlflow}},
-            "reproducibility": {"num_threads": 1},
-            "callbacks": {"benchmark_tick": {}},
-        }
-    )
+    config = {
+        "task": "benchmark",
+        "seed": SEED,
+        "data": {"data_dir": "benchmark", "num_workers": 0},
+        "model": {"architecture": "benchmark"},
+        "training": {
+            "num_epochs": 1,
+            "batch_size": problem.batch_size,
+            "eval_batch_size": 256,
+            "max_grad_norm": MAX_NORM,
+            "device": "cpu",
+        },
+        "optimizer": {"name": "adamw", "lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
+        "scheduler": {"name": "none"},
+        "tracking": {"log_every_n_steps": LOG_EVERY, "mlflow": {"enabled": False}},
+        "reproducibility": {"num_threads": 1},
+        "callbacks": {"benchmark_tick": {}},
+    }
+    train(config, overrides)

@@ -25,6 +25,10 @@ def _mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, NUM_CLASSES))
 
 
+def _wide_mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(32, 3000), nn.ReLU(), nn.Linear(3000, 3000), nn.ReLU(), nn.Linear(3000, NUM_CLASSES))
+
+
 def _simple_cnn() -> nn.Module:
     from mltrain.models.small_networks import SimpleCNN
 
@@ -43,6 +47,7 @@ class Network:
 
 NETWORKS = {
     "mlp": Network("32-64-10 MLP, batch 4", _mlp, (32,), 4),
+    "wide_mlp": Network("32-3000-3000-10 MLP, batch 4", _wide_mlp, (32,), 4),
     "cnn": Network("simple_cnn, 8 x 8 images, batch 32", _simple_cnn, (1, 8, 8), 32),
 }
 

@@ -40,6 +40,11 @@ def write(path: Path | None, results: dict[str, Any]) -> None:
         path.write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n", encoding="utf-8")
 
 
+def read(path: Path) -> Any:
+    """Return the value of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def microseconds(seconds: float) -> str:
     """Return whole microseconds."""
     return f"{seconds * 1e6:.0f}"

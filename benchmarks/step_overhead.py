@@ -19,7 +19,7 @@ from benchmarks.relay import Contender, Laps, Schedule, compare, race
 CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
     "plain PyTorch": (contenders.plain, {}),
     "mltrain": (contenders.ours, {}),
-    "mltrain, MLflow on": (contenders.ours, {"mlflow": True}),
+    "mltrain, MLflow on": (contenders.ours, {"overrides": {"tracking.mlflow.enabled": True}}),
     "Accelerate": (contenders.accelerate, {}),
     "HF Trainer": (contenders.hf_trainer, {}),
     "Lightning": (contenders.lightning, {}),
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
     parser.add_argument("--rounds", type=int, default=16, metavar="N", help="blocks of a contender in a heat")
     parser.add_argument("--heats", type=int, default=7, metavar="N", help="how often all start anew")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--networks", nargs="+", choices=list(_BLOCKS), default=list(_BLOCKS), metavar="NAME")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
     arguments = parser.parse_args()
     chosen = {name: CONTENDERS[name] for name in CONTENDERS if name in (BASE, *arguments.contenders)}

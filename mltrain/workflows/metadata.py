@@ -43,9 +43,12 @@ def installed_packages() -> dict[str, str]:
     """Return every installed distribution and its version, by name; of two of one name the one that is imported."""
     found: dict[str, str] = {}
     for item in distributions():
-        name, version = (item.metadata["Name"] or "").lower(), item.metadata["Version"]
+        try:
+            name, version = item.metadata["Name"], item.metadata["Version"]
+        except (KeyError, OSError, TypeError):
+            continue  # a damaged installation; libraries bring finders that raise where Python's own gives None
         if name and version:
-            found.setdefault(name, version)
+            found.setdefault(name.lower(), version)
     return dict(sorted(found.items()))
 
 

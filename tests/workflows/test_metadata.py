@@ -77,14 +77,20 @@ def test_packages() -> None:
     assert all(name == name.lower() and version for name, version in packages.items())
 
 
-def test_of_two_installations_the_one_that_is_imported_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backport", [False, True])
+def test_of_two_installations_the_one_that_is_imported_counts(
+    backport: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Libraries such as MLflow import a backport that brings a finder of its own."""
+    if backport:
+        pytest.importorskip("importlib_metadata")
     for folder, version in (("first", "1.0"), ("second", "2.0")):
         info = tmp_path / folder / "some_package-x.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Some.Package\nVersion: {version}\n")
-    broken = tmp_path / "first" / "broken-1.0.dist-info"
-    broken.mkdir()
-    (broken / "METADATA").write_text("Metadata-Version: 2.1\n")
+    for name in ("nameless-1.0", "empty-1.0"):
+        (tmp_path / "first" / f"{name}.dist-info").mkdir()
+    (tmp_path / "first" / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
     assert installed_packages() == {"some.package": "1.0"}
 
