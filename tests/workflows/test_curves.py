@@ -60,7 +60,7 @@ def test_where_there_is_nothing_to_show_there_is_no_picture(tmp_path: Path, reco
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("title", ["cost_$x$", "a$b", "$\\frac{", "🐝 蜜蜂", "", "a_b^c"])
+@pytest.mark.parametrize("title", ["cost_$x$", "a$_$b", "$\\frac{", "🐝 蜜蜂", "", "a_b^c"])
 def test_odd_names_are_drawn_without_a_word(tmp_path: Path, title: str) -> None:
     records = [{"step": step, f"train/{title}": 1.0, f"val/{title}": 2.0, "train/lr": 0.1} for step in (1, 2)]
     with warnings.catch_warnings():
