@@ -32,7 +32,7 @@ def _wide_mlp() -> nn.Module:
 def _simple_cnn() -> nn.Module:
     from mltrain.models.small_networks import SimpleCNN
 
-    return SimpleCNN(NUM_CLASSES, channels=1, image_size=8)
+    return SimpleCNN(NUM_CLASSES, channels=1, image_size=8, width=16)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Network:
 NETWORKS = {
     "mlp": Network("32-64-10 MLP, batch 4", _mlp, (32,), 4),
     "wide_mlp": Network("32-3000-3000-10 MLP, batch 4", _wide_mlp, (32,), 4),
-    "cnn": Network("simple_cnn, 8 x 8 images, batch 32", _simple_cnn, (1, 8, 8), 32),
+    "cnn": Network("simple_cnn of width 16, 8 x 8 images, batch 32", _simple_cnn, (1, 8, 8), 32),
 }
 
 

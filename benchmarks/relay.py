@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -36,17 +37,25 @@ _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long is run. In one round each contender runs one block; a heat is `rounds` of them in the same processes."""
+    """How long is run.
+
+    warm_up: steps before the first turn.
+    block: steps of a turn.
+    turns: turns of each contender in a round, which is what gives one figure.
+    rounds: rounds of a heat, in the same processes.
+    heats: how often all start anew.
+    """
 
     warm_up: int
     block: int
+    turns: int
     rounds: int
     heats: int
 
     @property
     def steps(self) -> int:
         """Optimizer steps of a contender in one heat."""
-        return self.warm_up + self.block * self.rounds
+        return self.warm_up + self.block * self.turns * self.rounds
 
 
 @dataclass
@@ -94,7 +103,7 @@ class Clock:
         if self._wall == 0.0:
             self._pipe.send(self._problem.probe(copy.deepcopy(model).eval()))
         else:
-            self._pipe.send((wall / self._block, cpu / self._block))
+            self._pipe.send((wall, cpu))
         self._due += self._block
         self._pipe.recv()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -109,7 +118,7 @@ def race(
 
 
 def compare(mine: Sequence[Laps], base: Sequence[Laps], attribute: str) -> Comparison:
-    """Compare a contender with another, by "wall" or "cpu": turns of one round, then rounds, then heats."""
+    """Compare a contender with another, by "wall" or "cpu": within a round first, then over rounds, then over heats."""
     heats = [
         list(zip(getattr(own, attribute), getattr(other, attribute), strict=True))
         for own, other in zip(mine, base, strict=True)
@@ -138,20 +147,26 @@ def _heat(
             processes.append(process)
         for name in contenders:
             laps[name].probe = _receive(pipes, name, laps[name])
-        for number in range(schedule.rounds):
-            names = list(pipes)
-            first = number % max(1, len(names))
-            for name in names[first:] + names[:first]:
-                pipes[name].send("go")
-                lap = _receive(pipes, name, laps[name])
-                if lap is not None:
-                    laps[name].wall.append(lap[0])
-                    laps[name].cpu.append(lap[1])
+        for _ in range(schedule.rounds):
+            _round(pipes, laps, schedule)
         for pipe in pipes.values():
             pipe.send("finish")
         for process in processes:
             process.join()
     return laps
+
+
+def _round(pipes: dict[str, Connection], laps: dict[str, Laps], schedule: Schedule) -> None:
+    totals = {name: [0.0, 0.0] for name in pipes}
+    for _ in range(schedule.turns):
+        for name in random.sample(list(pipes), len(pipes)):
+            pipes[name].send("go")
+            lap = _receive(pipes, name, laps[name])
+            if lap is not None:
+                totals[name] = [total + seconds for total, seconds in zip(totals[name], lap, strict=True)]
+    for name in pipes:
+        laps[name].wall.append(totals[name][0] / (schedule.block * schedule.turns))
+        laps[name].cpu.append(totals[name][1] / (schedule.block * schedule.turns))
 
 
 def _start(

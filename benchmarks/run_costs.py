@@ -58,7 +58,7 @@ def main() -> None:
 
 def logging(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time a step with more and less logging to metrics.jsonl, over a run that never logs a step."""
-    schedule = Schedule(warm_up=200, block=250, rounds=12, heats=arguments.repeats)
+    schedule = Schedule(warm_up=200, block=50, turns=6, rounds=8, heats=arguments.repeats)
     laps = race("mlp", schedule, _LOGGING)
     rows, figures = [], {}
     for name, heats in laps.items():

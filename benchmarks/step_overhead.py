@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, reports
-from benchmarks.problems import NETWORKS
+from benchmarks.problems import LOG_EVERY, NETWORKS
 from benchmarks.relay import Contender, Laps, Schedule, compare, race
 
 CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
@@ -26,8 +26,8 @@ CONTENDERS: dict[str, tuple[Contender, dict[str, Any]]] = {
 }
 BASE = "plain PyTorch"
 
-# A block is a fraction of a second, and holds at least one log point.
-_BLOCKS = {"mlp": 250, "cnn": 50}
+# A turn holds one log point, a round more than one of whatever happens every 256 steps.
+_BLOCK, _TURNS = LOG_EVERY, 6
 _SAME_LOSS = 1e-4
 _HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a step", "over plain", "ratio")
 
@@ -35,17 +35,18 @@ _HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a ste
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--rounds", type=int, default=16, metavar="N", help="blocks of a contender in a heat")
-    parser.add_argument("--heats", type=int, default=7, metavar="N", help="how often all start anew")
-    parser.add_argument("--networks", nargs="+", choices=list(_BLOCKS), default=list(_BLOCKS), metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="figures of a heat")
+    parser.add_argument("--heats", type=int, default=5, metavar="N", help="how often all start anew")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["mlp", "cnn"], metavar="NAME")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
     arguments = parser.parse_args()
     chosen = {name: CONTENDERS[name] for name in CONTENDERS if name in (BASE, *arguments.contenders)}
     results = {}
     for network in arguments.networks:
-        schedule = Schedule(warm_up=200, block=_BLOCKS[network], rounds=arguments.rounds, heats=arguments.heats)
+        schedule = Schedule(warm_up=200, block=_BLOCK, turns=_TURNS, rounds=arguments.rounds, heats=arguments.heats)
         laps = race(network, schedule, chosen)
-        print(f"\n{NETWORKS[network].title}: {schedule.heats} heats of {schedule.rounds} x {schedule.block} steps\n")
+        steps = schedule.heats * schedule.rounds * schedule.turns * schedule.block
+        print(f"\n{NETWORKS[network].title}: {steps} steps of each contender in {schedule.heats} heats\n")
         print(reports.table(_HEAD, [_row(name, laps[name], laps[BASE]) for name in chosen]))
         results[network] = {
             "schedule": vars(schedule),
