@@ -35,7 +35,7 @@ _HEAD = ("contender", "us a step", "over plain", "range", "ratio", "CPU us a ste
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="figures of a heat")
+    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="figures of a heat")
     parser.add_argument("--heats", type=int, default=5, metavar="N", help="how often all start anew")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["mlp", "cnn"], metavar="NAME")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")

@@ -11,6 +11,7 @@ from mltrain.trainers.failures import explained
 @pytest.mark.parametrize(
     ("error", "told"),
     [
+        (MemoryError(), "out of memory. Halve it"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory. Halve it"),
         (
             RuntimeError("cumsum_cuda does not have a deterministic implementation, but you set "
