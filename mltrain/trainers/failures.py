@@ -12,7 +12,7 @@ __all__ = ["explained"]
 def explained(error: BaseException) -> HardwareError | None:
     """Return the error for people that an error of torch stands for, or None."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or (
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in text
     ):
         return HardwareError(
