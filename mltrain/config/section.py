@@ -26,6 +26,12 @@ class DataSection(Section):
         "auto",
         description="Processes that load data. `auto`: from the number of cores. The result does not depend on it.",
     )
+    prefetch_factor: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="Batches that each worker reads ahead. `auto`: 2, or fewer where shared memory is small."
+    )
+    pin_memory: Literal["auto"] | bool = Field(
+        "auto", description="Page-locked batches, which are copied to a GPU while it works. `auto`: on CUDA devices."
+    )
 
     @property
     def name(self) -> str:

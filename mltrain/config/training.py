@@ -125,6 +125,10 @@ class ReproducibilitySection(Section):
 
     deterministic: bool = Field(True, description="Use only operations that give the same bits each time.")
     benchmark: bool = Field(False, description="Let cuDNN choose the fastest algorithm by trial (not deterministic).")
+    tf32: bool | None = Field(
+        None,
+        description="float32 products in TF32 on GPUs: true, false, or null for torch's choice (convolutions only).",
+    )
     num_threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of a CPU operation. Part of the bits on a CPU."
     )

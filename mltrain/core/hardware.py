@@ -89,10 +89,16 @@ def check_device(name: str) -> str:
     return name
 
 
-def set_determinism(*, deterministic: bool, benchmark: bool, num_threads: int | None) -> None:
+def set_determinism(*, deterministic: bool, benchmark: bool, num_threads: int | None, tf32: bool | None = None) -> None:
     """Set torch's process-wide switches for equal bits, or for speed.
 
     Must run before CUDA starts: cuBLAS reads its workspace variable once.
+
+    Args:
+        deterministic: only operations that give the same bits each time.
+        benchmark: let cuDNN choose its algorithms by trial.
+        num_threads: threads of a CPU operation; None leaves them as they are.
+        tf32: float32 products in TF32 on GPUs that have it; None keeps torch's choice (convolutions only).
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
@@ -102,12 +108,19 @@ def set_determinism(*, deterministic: bool, benchmark: bool, num_threads: int | 
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = benchmark
+    if tf32 is not None:
+        precision = "tf32" if tf32 else "ieee"
+        for place in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # type: ignore[attr-defined]
+            place.fp32_precision = precision  # type: ignore[union-attr]
     # Filling fresh memory would catch reads of it, at a price each step; no operation of ours reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """Return the facts of this machine that bear on speed and on bits."""
+    """Return the facts of this machine that bear on speed and on bits.
+
+    `bf16` and `tf32` say whether the device computes in these types by itself, not whether the run uses them.
+    """
     import psutil
     import torch
 
@@ -119,6 +132,8 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
+        "bf16": torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),  # type: ignore[no-untyped-call]
+        "tf32": False,
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -127,7 +142,8 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
             "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
-            "bf16": torch.cuda.is_bf16_supported(),
+            "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
+            "tf32": properties.major >= 8,
         }
     return facts
 

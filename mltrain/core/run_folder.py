@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from mltrain.core.errors import RunFolderError
 
-__all__ = ["RunFolder", "create_run_folder", "open_run_folder"]
+__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "refuse_taken_name"]
 
 _LONGEST_NAME = 200
 _SUBFOLDERS = ("logs", "checkpoints", "reports", "tracking")
@@ -80,6 +80,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def tracking(self) -> Path:
         """What each tracker needs to know of its own run (an MLflow run ID, say)."""
         return self.path / "tracking"
@@ -139,11 +144,14 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
             return folder
     except OSError as error:
         raise _unwritable(parent, error) from None
-    raise RunFolderError(
-        "this run already exists",
-        where=str(parent / name),
-        fix=f"Choose another --run_name, or continue it with --resume {os.path.relpath(parent / name)}.",
-    )
+    raise _taken(parent / name)
+
+
+def refuse_taken_name(parent: Path, name: str) -> None:
+    """Raise RunFolderError where a run of this name exists: before time is spent on data that will not be used."""
+    # Of a launcher's processes the first makes the folder, perhaps before the others come here.
+    if os.environ.get("RANK", "0") == "0" and (parent / name).exists():
+        raise _taken(parent / name)
 
 
 def open_run_folder(path: Path) -> RunFolder:
@@ -166,6 +174,14 @@ def _candidates(name: str) -> Iterator[str]:
     while True:
         yield f"{name}_{number}"
         number += 1
+
+
+def _taken(path: Path) -> RunFolderError:
+    return RunFolderError(
+        "this run already exists",
+        where=str(path),
+        fix=f"Choose another --run_name, or continue it with --resume {os.path.relpath(path)}.",
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:

@@ -51,10 +51,12 @@ class LoaderSettings:
 
     num_workers: loader processes; 0 loads in the training process.
     pin_memory: page-locked batches, for asynchronous copies to a GPU.
+    prefetch_factor: batches that each worker reads ahead.
     """
 
     num_workers: int = 0
     pin_memory: bool = False
+    prefetch_factor: int = 2
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class _Collation:
         return items if isinstance(items, _Failure) else self._collate(items)
 
 
+class _KeyedLoader(DataLoader[Any]):
+    def check_worker_number_rationality(self) -> None:
+        """Say nothing: more workers than cores are told where their number is chosen, once a run."""
+
+
 class _Shares:
     """The shares of one rank with their epochs, in order; can be iterated again and again."""
 
@@ -162,12 +169,13 @@ def _in_blocks(items: Iterator[_Item]) -> Iterator[_Item]:
 def _data_loader(
     dataset: SampleDataset, key: int, keys: _Keys, collate: Collate, settings: LoaderSettings, *, persistent: bool
 ) -> DataLoader[Any]:
-    return DataLoader(
+    return _KeyedLoader(
         _KeyedDataset(dataset, key),
         batch_sampler=keys,  # type: ignore[arg-type]  # `__getitems__` takes whatever this gives
         num_workers=settings.num_workers,
         collate_fn=_Collation(collate),
         pin_memory=settings.pin_memory,
+        prefetch_factor=settings.prefetch_factor if settings.num_workers > 0 else None,
         persistent_workers=persistent and settings.num_workers > 0,
         # iter(DataLoader) draws a base seed: from here, not from the model's generator.
         generator=torch.Generator(),

@@ -26,7 +26,7 @@ from mltrain.data.loader import Batch, Plan, TrainingStream, Window
 from mltrain.data.plan import Position, ShuffledPlan
 from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
-from mltrain.trainers.devices import new_accelerator, reseeder, sender
+from mltrain.trainers.devices import new_accelerator, reseeder, seed_everything, sender
 from mltrain.trainers.ema import EMA
 from mltrain.trainers.evaluation import evaluate
 from mltrain.trainers.finite import FiniteWatch
@@ -158,6 +158,7 @@ class Trainer:
         started = time.perf_counter()
         LogContext.set(epoch=self.position.epoch, num_epochs=self.num_epochs, phase="train")
         self.timing.mark(self.samples_seen)
+        seed_everything(mix(stream_key(self.config.seed, "epochs"), self.position.epoch))
         self._emit("on_epoch_start")
         self.model.train()
         stopped = False
@@ -245,7 +246,7 @@ class Trainer:
         self.steps_per_epoch = self.plan.windows_per_epoch
 
         # Initial weights of every rank come from the seed alone.
-        torch.manual_seed(stream_key(config.seed, "initial weights") >> 1)
+        seed_everything(stream_key(config.seed, "initial weights"))
         self.plain_model = self.task.build_model().to(self.device)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState
@@ -13,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from mltrain.core.hardware import check_device, process_count
 from mltrain.data.loader import Batch
 
-__all__ = ["new_accelerator", "reseeder", "sender"]
+__all__ = ["new_accelerator", "reseeder", "seed_everything", "sender"]
 
 
 def new_accelerator(device: str, *, mixed_precision: str | None, **settings: Any) -> Accelerator:
@@ -38,6 +40,13 @@ def new_accelerator(device: str, *, mixed_precision: str | None, **settings: Any
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         **settings,
     )
+
+
+def seed_everything(key: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators from a 64-bit key."""
+    random.seed(key)
+    np.random.seed(key & 0xFFFFFFFF)
+    torch.manual_seed(key >> 1)
 
 
 def reseeder(device: torch.device, rank: int) -> Callable[[int], None]:

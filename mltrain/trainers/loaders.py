@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from mltrain.config.schema import Config
-from mltrain.core.hardware import worker_count
-from mltrain.data.loader import EvaluationLoader, LoaderSettings, Plan, TrainingStream
+from mltrain.data.loader import EvaluationLoader, Plan, TrainingStream
 from mltrain.data.plan import Cut, OrderedPlan, Position
 from mltrain.tasks.base import Task
+from mltrain.trainers.loader_settings import choose_loader_settings, local_process_count, tensor_bytes
 from mltrain.trainers.processes import Processes
 
 __all__ = ["Loaders"]
@@ -30,9 +30,12 @@ class Loaders:
         self._rank, self._processes = processes.rank, processes.count
         self._batch_size = config.training.batch_size
         self._eval_batch_size = config.training.eval_batch_size or config.training.batch_size
-        self.settings = LoaderSettings(
-            num_workers=worker_count(config.data.num_workers, local_processes=processes.count),
-            pin_memory=device.type == "cuda",
+        self.settings = choose_loader_settings(
+            config.data,
+            device,
+            batch_bytes=self._largest_batch_bytes(),
+            local_processes=local_process_count(processes.count),
+            is_main=processes.rank == 0,
         )
         self._evaluation: dict[str, EvaluationLoader] = {}
 
@@ -42,7 +45,7 @@ class Loaders:
             self.splits["train"],
             self._task.collate,
             plan,
-            Cut(self._rank, self._processes, self._batch_size),
+            Cut(self._rank, self._processes, self._batch_size, self._task.group_size),
             seed=self._seed,
             settings=self.settings,
             start=start,
@@ -61,6 +64,10 @@ class Loaders:
                 settings=self.settings,
             )
         return self._evaluation[split]
+
+    def _largest_batch_bytes(self) -> int:
+        sample = self.splits["train"].load(0, None)
+        return tensor_bytes(self._task.collate([sample])) * max(self._batch_size, self._eval_batch_size)
 
     def close(self) -> None:
         """Stop all evaluation workers."""

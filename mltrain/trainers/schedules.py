@@ -46,6 +46,11 @@ class Schedule:
         """The metric that the schedule needs after each epoch, or None."""
         return metric_name(self._section.monitor) if self._section.name == "plateau" else None
 
+    @property
+    def warmup_steps(self) -> int:
+        """Length of the warm-up."""
+        return self._warmup
+
     def set(self, step: int) -> None:
         """Set the learning rates for the optimizer step number `step`, from 0."""
         for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.checkpoints.store import CheckpointStore
@@ -17,7 +18,7 @@ from mltrain.core.files import read_json
 from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder, open_run_folder
 
-__all__ = ["ResumePoint", "changes_since", "find_resume_point", "find_unfinished"]
+__all__ = ["ResumePoint", "changes_since", "check_num_epochs", "complete_summary", "find_named", "find_resume_point"]
 
 # Keys whose values make up what is learned; a run that continues with others would be neither the old nor a new one.
 _FIXED = (
@@ -33,7 +34,17 @@ _FIXED = (
     "checkpointing.monitor",
     "checkpointing.mode",
 )
-_FREE = ("data.num_workers", "data.data_dir", "data.splits_dir", "data.dataset_name")
+_FREE = (
+    "data.num_workers",
+    "data.prefetch_factor",
+    "data.pin_memory",
+    "data.data_dir",
+    "data.splits_dir",
+    "data.dataset_name",
+)
+
+
+_FINISHED = ("completed", "early_stopped")
 
 
 @dataclass(frozen=True)
@@ -63,17 +74,43 @@ def find_resume_point(target: Path) -> ResumePoint:
     return ResumePoint(folder, found)
 
 
-def find_unfinished(parent: Path, name: str) -> Path | None:
-    """Return the newest run folder called `name`, or `name_2` and so on, that has not come to its end."""
-    if not parent.is_dir():
+def find_named(parent: Path, name: str, config: Config) -> Path | None:
+    """Return the run that `--resume auto` means, of those called `name`, or `name_2` and so on.
+
+    The newest that has not come to its end; else the newest finished one of this very configuration, which has
+    nothing left to do. None: there is neither.
+    """
+    runs = [path for path in parent.iterdir() if _is_run_of(path, name)] if parent.is_dir() else []
+    runs.sort(key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True)
+    unfinished = (path for path in runs if _status(path) not in _FINISHED)
+    finished = (path for path in runs if complete_summary(path, config) is not None)
+    return next(unfinished, None) or next(finished, None)
+
+
+def complete_summary(run: Path, config: Config) -> dict[str, Any] | None:
+    """Return the summary of a run that came to its end with this configuration; None: there is something to do."""
+    if _status(run) not in _FINISHED:
         return None
-    runs = [
-        path
-        for path in parent.iterdir()
-        if (path.name == name or _is_numbered(path.name, name)) and (path / "config.yaml").is_file()
-    ]
-    unfinished = [path for path in runs if _status(path) not in ("completed", "early_stopped")]
-    return max(unfinished, key=lambda path: (path / "config.yaml").stat().st_mtime_ns, default=None)
+    then, now = _flat(_resolved(run, config)), _flat(config.model_dump())
+    changed = [key for key in {*then, *now} if then.get(key) != now.get(key)]
+    if any(not _under(key, (*_FREE, "run", "tracking")) for key in changed):
+        return None
+    summary: dict[str, Any] = read_json(run / "summary.json")
+    return summary
+
+
+def check_num_epochs(point: ResumePoint, config: Config) -> None:
+    """Raise ConfigError where the run has been trained for longer than it is to be."""
+    if point.checkpoint is None:
+        return
+    position = read_json(point.checkpoint / "state.json")["position"]
+    trained, wanted = position["epoch"], config.training.num_epochs
+    if trained + (position["window"] > 0) > wanted:
+        raise ConfigError(
+            f"is {wanted}, but the run has trained {trained} epochs{' and a part' * (position['window'] > 0)}",
+            where="training.num_epochs",
+            fix=f"Set it to {trained + (position['window'] > 0)} or more, or name an earlier checkpoint with --resume.",
+        )
 
 
 def changes_since(folder: RunFolder, config: Config, *, data: Mapping[str, Any], window_size: int) -> dict[str, Any]:
@@ -82,7 +119,7 @@ def changes_since(folder: RunFolder, config: Config, *, data: Mapping[str, Any],
     Raises:
         ConfigError: something differs that must not.
     """
-    then = _flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    then = _flat(_resolved(folder.path, config))
     now = _flat(config.model_dump())
     changed = {key: [then.get(key), now.get(key)] for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
     metadata = read_json(folder.metadata)
@@ -104,6 +141,15 @@ def changes_since(folder: RunFolder, config: Config, *, data: Mapping[str, Any],
     return {key: pair for key, pair in changed.items() if not key.startswith("run.")}
 
 
+def _resolved(run: Path, config: Config) -> dict[str, Any]:
+    """Return a run's configuration; keys that came into being since then have their defaults."""
+    content: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    try:
+        return type(config).model_validate(content).model_dump()
+    except ValidationError:
+        return content  # of another task, or of another version: what differs is told key by key
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -118,8 +164,9 @@ def _under(key: str, sections: tuple[str, ...]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
-def _is_numbered(name: str, stem: str) -> bool:
-    return name.startswith(f"{stem}_") and name[len(stem) + 1 :].isdigit()
+def _is_run_of(path: Path, name: str) -> bool:
+    numbered = path.name.startswith(f"{name}_") and path.name[len(name) + 1 :].isdigit()
+    return (path.name == name or numbered) and (path / "config.yaml").is_file()
 
 
 def _status(run: Path) -> str | None:

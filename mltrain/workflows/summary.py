@@ -6,10 +6,68 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mltrain.config.schema import Config
+from mltrain.core.digest import model_digest
 from mltrain.core.files import write_json, write_text
 from mltrain.core.run_folder import RunFolder
+from mltrain.core.version import __version__
+from mltrain.trainers.base import Trainer
+from mltrain.workflows.metadata import now
 
-__all__ = ["write_summary"]
+__all__ = ["run_summary", "write_summary"]
+
+
+def run_summary(
+    config: Config,
+    folder: RunFolder,
+    trainer: Trainer | None,
+    status: str,
+    *,
+    reason: str,
+    num_processes: int,
+    best: Mapping[str, Any] | None,
+    values: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Return what `summary.json` holds.
+
+    Args:
+        config, folder: of the run.
+        trainer: None before it could be set up.
+        status: "running", "completed", "early_stopped", "interrupted" or "failed".
+        reason: why it stopped, for people.
+        num_processes: of the run.
+        best: the best checkpoint so far.
+        values: split -> metrics of the chosen weights, after the final evaluation.
+    """
+    summary: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "run_name": folder.name,
+        "trainer": config.training.trainer_type,
+        "task": config.task,
+        "num_processes": num_processes,
+        "mltrain": __version__,
+        "finished": None if status == "running" else now(),
+        "best": best,
+        "num_epochs": config.training.num_epochs,
+        "epochs": 0,
+        "steps": 0,
+        "samples_seen": 0,
+        **(values or {}),
+        "model_digest": None,
+        "timing": {"total_s": 0.0, "train_s": 0.0, "samples_per_s": 0.0, "data_wait_s": 0.0},
+    }
+    if trainer is None:
+        return summary
+    summary |= {
+        "epochs": trainer.position.epoch,
+        "steps": trainer.position.step,
+        "samples_seen": trainer.samples_seen,
+        "timing": trainer.timing.summary(trainer.samples_seen),
+    }
+    if values is not None:
+        summary["model_digest"] = model_digest(trainer.evaluated_model.state_dict())
+    return summary
 
 
 def write_summary(folder: RunFolder, summary: Mapping[str, Any]) -> None:
@@ -26,7 +84,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"status       {summary['status']}" + (f" ({summary['reason']})" if summary.get("reason") else ""),
         f"task         {summary['task']}",
         f"trainer      {summary['trainer']}, {summary['num_processes']} process(es)",
-        f"trained      {summary['epochs']} epochs, {summary['steps']} steps, {summary['samples_seen']} samples",
+        f"trained      {summary['epochs']} of {summary['num_epochs']} epochs, {summary['steps']} steps, "
+        f"{summary['samples_seen']} samples",
     ]
     if best := summary.get("best"):
         lines.append(

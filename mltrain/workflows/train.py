@@ -12,12 +12,12 @@ from accelerate.utils import broadcast_object_list
 from mltrain.config.load import LoadedConfig, check_config, load_config
 from mltrain.core.errors import ConfigError
 from mltrain.core.hardware import set_determinism
-from mltrain.core.logging import LogContext
-from mltrain.core.run_folder import RunFolder, create_run_folder
+from mltrain.core.logging import LogContext, log
+from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_taken_name
 from mltrain.tasks.base import TASKS, task_config_class
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
-from mltrain.workflows.resume import ResumePoint, find_resume_point, find_unfinished
+from mltrain.workflows.resume import ResumePoint, check_num_epochs, complete_summary, find_named, find_resume_point
 from mltrain.workflows.run_name import run_name
 from mltrain.workflows.session import Session
 
@@ -60,14 +60,25 @@ def train(
     loaded = _load(config, overrides or {}, point)
     chosen = loaded.config
     if str(resume) == "auto":
-        unfinished = find_unfinished(Path(chosen.run.dir), chosen.run.name or run_name(chosen, loaded.overrides))
-        point = find_resume_point(unfinished) if unfinished is not None else None
+        found = find_named(Path(chosen.run.dir), chosen.run.name or run_name(chosen, loaded.overrides), chosen)
+        point = find_resume_point(found) if found is not None else None
+    if point is not None:
+        check_num_epochs(point, chosen)
+        complete = complete_summary(point.folder.path, chosen)
+        if complete is not None:
+            log.info("%s is complete already: nothing to do. --num_epochs trains it longer.", point.folder.path)
+            return TrainResult(complete, point.folder.path, None)
+    elif chosen.run.name is not None:
+        refuse_taken_name(Path(chosen.run.dir), chosen.run.name)
 
     trainer_class = TRAINERS.get(chosen.training.trainer_type)
     trainer_class.check(chosen)
     switches = chosen.reproducibility
     set_determinism(
-        deterministic=switches.deterministic, benchmark=switches.benchmark, num_threads=switches.num_threads
+        deterministic=switches.deterministic,
+        benchmark=switches.benchmark,
+        num_threads=switches.num_threads,
+        tf32=switches.tf32,
     )
     task = TASKS.get(chosen.task)(chosen)
     check_training(chosen, task)

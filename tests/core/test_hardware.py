@@ -128,7 +128,13 @@ def test_switches_of_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cudnn.benchmark
         assert torch.get_num_threads() == 2
+        set_determinism(deterministic=False, benchmark=True, num_threads=None, tf32=True)
+        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "tf32"
+        set_determinism(deterministic=False, benchmark=True, num_threads=None, tf32=False)
+        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
     finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "tf32"
         set_determinism(deterministic=before, benchmark=benchmark, num_threads=threads)
         torch.backends.cudnn.deterministic = cudnn
 

@@ -76,7 +76,7 @@ def test_sigkill_leaves_a_run_that_continues(
     wait_for_metrics(tmp_path, 12)
     process.kill()
     process.communicate(timeout=60)
-    assert not (tmp_path / "runs" / "it" / "summary.json").exists()
+    assert read_json(tmp_path / "runs" / "it" / "summary.json")["status"] == "running"
     resumed = train_vectors({}, config=None, resume=tmp_path / "runs" / "it")
     assert resumed.summary["model_digest"] == straight.summary["model_digest"]
     assert history(resumed.folder) == history(straight.folder)
@@ -87,6 +87,27 @@ def test_resume_auto_finds_the_unfinished_run(train_vectors: Any) -> None:
     continued = train_vectors({"run.name": "mine"}, resume="auto")
     assert continued.folder == stopped.folder
     assert continued.summary["status"] == "completed"
-    # Nothing is unfinished now: a new run of the name is refused, as without --resume.
+    # A queue may start the same command once more: there is nothing left to do.
+    before = (continued.folder / "metrics.jsonl").read_bytes()
+    again = train_vectors({"run.name": "mine"}, resume="auto")
+    assert again.folder == stopped.folder
+    assert again.summary == continued.summary
+    assert (continued.folder / "metrics.jsonl").read_bytes() == before
+    # Another configuration of the same name is another run, and the name is taken.
     with pytest.raises(RunFolderError, match="already exists"):
-        train_vectors({"run.name": "mine"}, resume="auto")
+        train_vectors({"run.name": "mine", "optimizer.lr": 0.5}, resume="auto")
+
+
+def test_a_killed_continuation_of_a_finished_run_is_unfinished(
+    vectors: dict[str, Any], train_vectors: Any, tmp_path: Path
+) -> None:
+    finished = train_vectors({"run.dir": str(tmp_path / "runs"), "run.name": "it"})
+    before = dict(finished.summary)
+    process = start(vectors, tmp_path, "--resume", str(finished.folder), "training.num_epochs=5000")
+    wait_for_metrics(tmp_path, (finished.folder / "metrics.jsonl").read_bytes().count(b"\n") + 6)
+    process.kill()
+    process.communicate(timeout=60)
+    summary = read_json(finished.folder / "summary.json")
+    assert summary["status"] == "running"
+    assert summary["model_digest"] is None
+    assert read_json(finished.folder / "metadata.json")["segments"][-1]["summary_before"] == before

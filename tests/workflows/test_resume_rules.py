@@ -56,6 +56,25 @@ def test_a_finished_run_can_be_extended(train_vectors: Any) -> None:
     assert long.summary["model_digest"] == straight.summary["model_digest"]
 
 
+def test_fewer_epochs_than_were_trained_are_refused(train_vectors: Any) -> None:
+    run = train_vectors({})
+    before = (run.folder / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="is 2, but the run has trained 3 epochs"):
+        train_vectors({"training.num_epochs": 2}, config=None, resume=run.folder)
+    assert (run.folder / "config.yaml").read_bytes() == before
+
+
+def test_a_finished_run_is_not_evaluated_again_unless_something_differs(train_vectors: Any) -> None:
+    run = train_vectors({"checkpointing.selection": "last"})
+    modified = (run.folder / "summary.json").stat().st_mtime_ns
+    again = train_vectors({"data.num_workers": 1}, config=None, resume=run.folder)
+    assert again.summary == run.summary
+    assert (run.folder / "summary.json").stat().st_mtime_ns == modified
+    other = train_vectors({"checkpointing.selection": "best"}, config=None, resume=run.folder)
+    assert other.summary["finished"] >= run.summary["finished"]
+    assert (run.folder / "summary.json").stat().st_mtime_ns > modified
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over_loudly(
     stopped: Path, train_vectors: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

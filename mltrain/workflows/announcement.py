@@ -1,0 +1,72 @@
+"""What a run says before its first step: what is trained, on what, how it is loaded, and what looks like a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mltrain.core.logging import log
+from mltrain.trainers.base import Trainer
+
+__all__ = ["announce"]
+
+
+def announce(trainer: Trainer, hardware: Mapping[str, Any]) -> None:
+    """Log the run's plan, and warnings about settings that are allowed but rarely meant.
+
+    Args:
+        trainer: set up, before its first step.
+        hardware: what `describe_hardware` gave.
+    """
+    config = trainer.config
+    sizes = ", ".join(f"{split} {len(dataset)}" for split, dataset in trainer.loaders.splits.items())
+    log.info("Run %s, trainer %s, %d process(es).", trainer.folder.name, trainer.name, trainer.processes.count)
+    log.info("Device %s.", _device(hardware))
+    log.info("Samples: %s. Model: %s with %s.", sizes, config.model.architecture, _parameters(trainer))
+    log.info(
+        "%d steps an epoch of up to %d samples. %s", trainer.steps_per_epoch, trainer.window_size, _loading(trainer)
+    )
+    _warn(trainer)
+
+
+def _device(facts: Mapping[str, Any]) -> str:
+    types = ", ".join(name for name in ("bf16", "tf32") if facts.get(name)) or "neither bf16 nor tf32"
+    host = f"{facts['cores']} core(s), {facts['threads']} thread(s), {facts['memory_gib']} GiB"
+    if "gpu" not in facts:
+        return f"{facts['device']} ({facts['instruction_set']}): {host}; {types} in hardware"
+    return (
+        f"{facts['device']} ({facts['gpu']}, capability {facts['compute_capability']}): {facts['gpu_memory_gib']} GiB; "
+        f"{types} in hardware; host: {host}"
+    )
+
+
+def _parameters(trainer: Trainer) -> str:
+    parameters = list(trainer.plain_model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")
+
+
+def _loading(trainer: Trainer) -> str:
+    settings = trainer.loaders.settings
+    memory = "pinned memory" if settings.pin_memory else "memory not pinned"
+    if settings.num_workers == 0:
+        return f"Loaded by the training process, {memory}."
+    workers = f"{settings.num_workers} loader worker(s) for the whole run"
+    return f"{workers}, {settings.prefetch_factor} batches ahead each, {memory}."
+
+
+def _warn(trainer: Trainer) -> None:
+    config, total = trainer.config, trainer.steps_per_epoch * trainer.num_epochs
+    if trainer.schedule.warmup_steps >= total:
+        log.warning(
+            "The warm-up takes %d steps and the whole run %d: the learning rate never reaches optimizer.lr. "
+            "Shorten scheduler.warmup_steps or warmup_epochs, or train longer.",
+            trainer.schedule.warmup_steps, total,
+        )  # fmt: skip
+    switches = config.reproducibility
+    if not switches.deterministic:
+        log.warning(
+            "Not deterministic: a second run will not give the same bits (reproducibility.deterministic: false%s).",
+            ", benchmark: true" if switches.benchmark else "",
+        )

@@ -1,0 +1,49 @@
+"""What a run folder says when a segment of the run begins: its configuration, its circumstances, that it is running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mltrain.config.schema import Config
+from mltrain.config.yaml_file import dump_yaml
+from mltrain.core.files import read_json, write_json, write_text
+from mltrain.core.logging import log
+from mltrain.core.run_folder import RunFolder
+from mltrain.workflows.metadata import installed_packages, run_metadata
+from mltrain.workflows.resume import ResumePoint, changes_since
+
+__all__ = ["begin_segment"]
+
+
+def begin_segment(
+    folder: RunFolder,
+    config: Config,
+    point: ResumePoint | None,
+    *,
+    hardware: Mapping[str, Any],
+    data: Mapping[str, Any],
+    window_size: int,
+) -> None:
+    """Write `config.yaml`, `metadata.json` and `requirements.txt`; a resumed run adds a segment to its metadata.
+
+    The summary of the segment before is kept in the new one: the run's own is about to say that it is running.
+
+    Raises:
+        ConfigError: the run continues with something that must not change.
+    """
+    facts = run_metadata(hardware=dict(hardware), data=dict(data))
+    segment = {name: facts[name] for name in ("created", "command_line", "git", "hardware")}
+    metadata = {**facts, "window_size": window_size, "segments": [segment]}
+    if point is not None:
+        changes = changes_since(folder, config, data=data, window_size=window_size)
+        for key, (then, now_is) in changes.items():
+            log.info("Changed since the run began: %s from %r to %r.", key, then, now_is)
+        metadata = read_json(folder.metadata)
+        start = point.checkpoint.name if point.checkpoint is not None else None
+        earlier = read_json(folder.summary) if folder.summary.is_file() else None
+        metadata["segments"].append({**segment, "resumed_from": start, "changes": changes, "summary_before": earlier})
+    write_json(folder.metadata, metadata)
+    write_text(folder.config, dump_yaml(config.model_dump()))
+    packages = "".join(f"{name}=={version}\n" for name, version in installed_packages().items())
+    write_text(folder.requirements, packages)
