@@ -6,17 +6,31 @@ The loop, and where it calls (see `trainers/base.py`):
     for each remaining epoch:
         on_epoch_start
         for each remaining window of the epoch:
+            on_step_start
             the optimizer step; the position moves on
             on_step_end
-        validation
+        on_validation_start
+        validation, where there is a validation split
         on_epoch_end
     on_fit_end          (also when the run was interrupted or failed)
+
+    save_checkpoint, whoever calls it:
+        the state is committed
+        on_checkpoint
+
+What a callback may do: read everything; log values (`loop.log`), ask for the end of the run (`loop.stop.request`), save
+(`loop.save_checkpoint`). It may also change the model or the optimizer's settings, under one condition: what it does
+must be a function of `loop.position` and of its own `state()`, and be done again in `on_fit_start` or `on_epoch_start`,
+which are called after a resume too. (Unfreezing layers from epoch 5 on is such a change.) Otherwise a run that was
+interrupted does not continue to the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+from torch import nn
 
 from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
@@ -48,7 +62,11 @@ class Stop:
 
 
 class Loop(Protocol):
-    """What a callback sees of the loop. It may read all of it, and change the run only through the methods here."""
+    """What a callback sees of the loop.
+
+    plain_model: the model, not wrapped for devices or processes; its parameters are those that are trained.
+    evaluated_model: the same, or its moving average where `training.ema` is on.
+    """
 
     config: Config
     folder: RunFolder
@@ -58,6 +76,9 @@ class Loop(Protocol):
     steps_per_epoch: int
     is_main: bool
     stop: Stop
+    plain_model: nn.Module
+    evaluated_model: nn.Module
+    optimizer: Any
 
     def log(self, values: Mapping[str, float]) -> None:
         """Log named values at the present step, to `metrics.jsonl` and every tracker."""
@@ -81,11 +102,20 @@ class Callback:
     def on_epoch_start(self, loop: Loop) -> None:
         """The first window of an epoch, or the first after a resume, comes next."""
 
+    def on_step_start(self, loop: Loop) -> None:
+        """An optimizer step is about to be taken; its number is `loop.position.step`."""
+
     def on_step_end(self, loop: Loop) -> None:
         """An optimizer step is done, and `loop.position` counts it."""
 
+    def on_validation_start(self, loop: Loop) -> None:
+        """The last step of the epoch is done; `loop.position` still stands in it."""
+
     def on_epoch_end(self, loop: Loop, epoch: int, values: Mapping[str, float]) -> None:
         """Validation of `epoch` (from 0) is done; `values` holds "train/..." and "val/..."."""
+
+    def on_checkpoint(self, loop: Loop, name: str) -> None:
+        """The checkpoint `name` is committed, below `loop.checkpoints.folder`."""
 
     def on_fit_end(self, loop: Loop) -> None:
         """Training has ended in whatever way; must not raise."""

@@ -106,7 +106,7 @@ class Trainer:
         # DDP averages the gradients of its processes; their sum is wanted.
         scale = self.processes.count / total_weight
         for number in range(1, window.num_microbatches + 1):
-            host_batch = self._wait_for(batches)
+            host_batch = self.timing.wait_for(batches)
             batch = self.to_device(host_batch)
             weights = self._weights(host_batch, filler=window.filler)
             # Gradients are exchanged on the last microbatch only.
@@ -163,6 +163,8 @@ class Trainer:
         self.model.train()
         stopped = False
         for window in stream.windows(self.steps_per_epoch - self.position.window):
+            for on_step_start in self._on_step_start:
+                on_step_start(self)
             self.step(window)
             self.position = self.position.after_step()
             self.samples_seen += window.num_examples
@@ -178,6 +180,7 @@ class Trainer:
         """Validate, and close the epoch; returns whether it came to its end."""
         epoch = self.position.epoch
         LogContext.set(epoch=epoch, num_epochs=self.num_epochs, phase="validate")
+        self._emit("on_validation_start")
         values = {f"train/{name}": value for name, value in self._merged(self.meter).compute().items()}
         if "val" in self.loaders.splits:
             validation = self.evaluate("val")
@@ -225,7 +228,9 @@ class Trainer:
         """Save the whole state of the run and return the checkpoint's name. Every process must call it."""
         self.finite.check(self.position, wait=True)
         self._saved = self.position
-        return save_state(self)
+        name = save_state(self)
+        self._emit("on_checkpoint", name)
+        return name
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
 
@@ -258,6 +263,7 @@ class Trainer:
         self.optimizer, self.update = new_update(self.accelerator, optimizer, prepared, training.max_grad_norm)
 
         self._weighted = type(self.task).example_weights is not Task.example_weights
+        self._on_step_start = overriding(self.callbacks, "on_step_start")
         self._on_step_end = overriding(self.callbacks, "on_step_end")
 
     def _emit(self, event: str, *arguments: Any) -> None:
@@ -270,12 +276,6 @@ class Trainer:
     def _logs_next(self) -> bool:
         return (self.position.step + 1) % self.config.tracking.log_every_n_steps == 0
 
-    def _wait_for(self, batches: Iterator[Batch]) -> Batch:
-        started = time.perf_counter()
-        batch = next(batches)
-        self.timing.data_wait_s += time.perf_counter() - started
-        return batch
-
     def _weights(self, host_batch: Batch, *, filler: bool) -> torch.Tensor | None:
         """Return the weight of each example on the device, or None where each counts once."""
         if filler:
@@ -287,7 +287,7 @@ class Trainer:
         """Return the window's batches and the sum of its examples' weights over all ranks."""
         if not self._weighted:
             return window.batches, window.num_examples
-        batches = [self._wait_for(window.batches) for _ in range(window.num_microbatches)]
+        batches = [self.timing.wait_for(window.batches) for _ in range(window.num_microbatches)]
         weights = [self._weights(batch, filler=window.filler) for batch in batches]
         return iter(batches), self.processes.sum(sum(float(w.sum()) for w in weights if w is not None))
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 __all__ = ["Timing"]
+
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -31,6 +35,13 @@ class Timing:
     def mark(self, samples_seen: int) -> None:
         """Begin a new interval: what came between, validation say, is not training speed."""
         self._mark = (time.perf_counter(), samples_seen, self.data_wait_s)
+
+    def wait_for(self, items: Iterator[_Item]) -> _Item:
+        """Return the next item; the time it takes counts as waiting for data."""
+        started = time.perf_counter()
+        item = next(items)
+        self.data_wait_s += time.perf_counter() - started
+        return item
 
     def take_speed(self, samples_seen: int) -> dict[str, float]:
         """Return samples a second and the share of time spent waiting for data since the last call or mark."""

@@ -9,6 +9,8 @@ from typing import Any
 
 __all__ = ["draw_curves"]
 
+_COLOURS = {"train": "tab:blue", "train, by step": "tab:cyan", "validation": "tab:orange", "learning rate": "tab:green"}
+
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
     """Draw loss, the other metrics of train and validation, and the learning rate over steps, to a PNG."""
@@ -30,7 +32,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str)
             steps, values = zip(*points, strict=True)
             fine = key == "train/step_loss"
             axes.plot(
-                steps, values, label=label, lw=0.8 if fine else 1.6, alpha=0.45 if fine else 1.0,
+                steps, values, label=label, color=_COLOURS.get(label), lw=0.8 if fine else 1.6, alpha=0.45 if fine else 1.0,
                 marker="o" if len(points) == 1 else None,
             )  # fmt: skip
         axes.set_title(name, parse_math=False)
