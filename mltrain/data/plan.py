@@ -110,18 +110,25 @@ class Cut:
     """How windows are cut: into near-equal contiguous shares of ranks, and each share into microbatches.
 
     rank, processes: this process and how many there are.
-    batch_size: most samples of a microbatch.
+    batch_size: most samples of a microbatch; a multiple of `group_size`.
+    group_size: neighbours of a window that no cut separates. The last group of a window may be smaller.
     """
 
     rank: int
     processes: int
     batch_size: int
+    group_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.group_size:
+            raise ValueError(f"microbatches of {self.batch_size} cannot hold whole groups of {self.group_size}")
 
     def share(self, window: Indices) -> Share:
         """Return this rank's share of a window."""
-        base, extra = divmod(len(window), self.processes)
-        start = self.rank * base + min(self.rank, extra)
-        own = window[start : start + base + (self.rank < extra)]
+        base, extra = divmod(math.ceil(len(window) / self.group_size), self.processes)
+        first = self.rank * base + min(self.rank, extra)
+        last = first + base + (self.rank < extra)
+        own = window[first * self.group_size : last * self.group_size]
         if len(own) == 0:
             return Share((window[:1],), len(window), filler=True)
         return Share(tuple(self._microbatches(own)), len(window), filler=False)

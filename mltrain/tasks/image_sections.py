@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from mltrain.config.section import DataSection, ModelSection, Section
+from mltrain.tasks.augmentation_sections import TrainTransformSection
 
-__all__ = ["ImageDataSection", "ImageModelSection", "NormalizeSection", "TrainTransformSection", "TransformSection"]
+__all__ = ["ImageDataSection", "ImageModelSection", "NormalizeSection", "TransformSection"]
 
 
 class NormalizeSection(Section):
@@ -16,14 +17,6 @@ class NormalizeSection(Section):
 
     mean: list[float] = Field(description="One number a channel.")
     std: list[float] = Field(description="One number a channel.")
-
-
-class TrainTransformSection(Section):
-    """Augmentation of the training split."""
-
-    random_crop: bool = Field(False, description="Crop at a random position instead of the centre.")
-    random_horizontal_flip: bool = Field(False, description="Mirror left and right, half of the time.")
-    random_vertical_flip: bool = Field(False, description="Mirror top and bottom, half of the time.")
 
 
 class TransformSection(Section):
@@ -40,9 +33,15 @@ class TransformSection(Section):
 
 
 class ImageDataSection(DataSection):
-    """Images in class folders."""
+    """Images in class folders or named by a table."""
 
-    image_size: int = Field(224, ge=1, description="Side of the square that the model sees, in pixels.")
+    table: str | None = Field(None, description="CSV or TSV file of paths and labels, relative to `data_dir`.")
+    path_column: str = Field("path", description="Column of the table: image files, relative to `data_dir`.")
+    label_column: str = Field("label", description="Column of the table: classes, taken as texts.")
+    split_column: str | None = Field(
+        None, description="Column of the table that says train, val or test. Default: the split files divide it."
+    )
+    image_size: int = Field(224, ge=1, le=4096, description="Side of the square that the model sees, in pixels.")
     image_mode: Literal["RGB", "L"] = Field("RGB", description="RGB: three channels; L: one, grey.")
     transforms: TransformSection = TransformSection()
 
@@ -51,3 +50,11 @@ class ImageModelSection(ModelSection):
     """An image classifier."""
 
     num_classes: Literal["auto"] | int = Field("auto", description="Size of the output. auto: from the data.")
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="Initial weights: null (from the seed), DEFAULT (published), or a folder or .safetensors file.",
+    )
+    freeze: Literal["backbone"] | list[str] | None = Field(
+        None, description="What is not trained: backbone (all but the head), or patterns of parameter names."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,37 @@ def test_ranks_and_microbatches_divide_a_window(samples: int, batch: int, proces
             assert all(1 <= len(part) <= batch for part in share.microbatches)
         lengths = [0 if share.filler else sum(map(len, share.microbatches)) for share in shares]
         assert max(lengths) - min(lengths) <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    samples=sizes,
+    group=st.integers(1, 4),
+    groups=st.integers(1, 5),
+    processes=st.integers(1, 5),
+    accumulation=st.integers(1, 4),
+)
+def test_no_cut_separates_a_group(samples: int, group: int, groups: int, processes: int, accumulation: int) -> None:
+    batch = group * groups
+    plan = ShuffledPlan(samples, batch * processes * accumulation, seed=3)
+    for number in range(plan.windows_per_epoch):
+        window = plan.window(0, number).tolist()
+        whole = [window[start : start + group] for start in range(0, len(window), group)]
+        shares = [Cut(rank, processes, batch, group).share(plan.window(0, number)) for rank in range(processes)]
+        found = []
+        for share in shares:
+            assert 1 <= len(share.microbatches) <= accumulation
+            assert share.num_examples == len(window)
+            for part in share.microbatches:
+                assert 1 <= len(part) <= batch
+                if not share.filler:
+                    found += [part[start : start + group].tolist() for start in range(0, len(part), group)]
+        assert found == whole
+
+
+def test_microbatches_must_hold_whole_groups() -> None:
+    with pytest.raises(ValueError, match="microbatches of 5 cannot hold whole groups of 2"):
+        Cut(0, 1, 5, group_size=2)
 
 
 def test_order_does_not_depend_on_the_window_size() -> None:
