@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, create_model
 
@@ -16,10 +16,26 @@ from mltrain.config.training import (
     TrainingSection,
 )
 
-__all__ = ["Config", "MLflowSection", "RunSection", "TrackingSection", "config_class"]
+__all__ = [
+    "Config",
+    "MLflowSection",
+    "RunSection",
+    "SystemMetricsSection",
+    "TensorBoardSection",
+    "TrackerSection",
+    "TrackingSection",
+    "WandbSection",
+    "config_class",
+]
 
 
-class MLflowSection(Section):
+class TrackerSection(Section):
+    """A tracker that comes with mltrain. Its section is called as the tracker is registered."""
+
+    enabled: bool = Field(False, description="Send the run there.")
+
+
+class MLflowSection(TrackerSection):
     """MLflow."""
 
     enabled: bool = Field(True, description="Send the run to MLflow.")
@@ -28,14 +44,51 @@ class MLflowSection(Section):
     finish_timeout_s: float = Field(60.0, ge=0.0, description="Seconds to wait for MLflow at the end of the run.")
 
 
+class TensorBoardSection(TrackerSection):
+    """TensorBoard."""
+
+    enabled: bool = Field(False, description="Write `tensorboard/` in the run folder, for TensorBoard.")
+    finish_timeout_s: float = Field(30.0, ge=0.0, description="Seconds to wait for its files at the end of the run.")
+
+
+class WandbSection(TrackerSection):
+    """Weights & Biases."""
+
+    enabled: bool = Field(False, description='Send the run to W&B. Needs `pip install "mltrain[wandb]"`.')
+    project: str | None = Field(None, description="Project. Default: the data set's name.")
+    entity: str | None = Field(None, description="User or team. Default: that of the API key.")
+    mode: Literal["online", "offline"] | None = Field(
+        None,
+        description="`offline` writes files in the run folder, for `wandb sync`. Default: WANDB_MODE, else `online`.",
+    )
+    finish_timeout_s: float = Field(60.0, ge=0.0, description="Seconds to wait for W&B at the end of the run.")
+
+
+class SystemMetricsSection(Section):
+    """Load of the machine: processor, memory, GPUs."""
+
+    enabled: bool = Field(True, description="Log them, as `system/...`.")
+    interval_s: float = Field(10.0, ge=0.0, description="Seconds between two readings; there is one an epoch as well.")
+
+
 class TrackingSection(Section):
     """What is logged, how often and where to."""
 
     log_every_n_steps: int = Field(50, ge=1, description="Steps between two log points.")
+    system_metrics: SystemMetricsSection = SystemMetricsSection()
     mlflow: MLflowSection = MLflowSection()
+    tensorboard: TensorBoardSection = TensorBoardSection()
+    wandb: WandbSection = WandbSection()
     others: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Trackers of plugins: name and settings."
     )
+
+    def settings(self, *names: str) -> dict[str, dict[str, Any]]:
+        """Return the settings of each tracker by its name: of those named, or else of all that are enabled."""
+        sections = {name: value for name, value in self if isinstance(value, TrackerSection)}
+        known = self.others | {name: section.model_dump() for name, section in sections.items()}
+        enabled = [name for name in known if name not in sections or sections[name].enabled]
+        return {name: dict(known[name]) for name in names or enabled if name in known}
 
 
 class RunSection(Section):

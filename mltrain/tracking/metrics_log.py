@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MetricsLog", "read_metrics"]
+__all__ = ["MetricsLog", "is_measured", "read_metrics"]
+
+_MEASURED = ("time", "train/samples_per_s", "train/data_wait_share")
 
 
 class MetricsLog:
@@ -54,6 +56,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     content = path.read_bytes() if path.exists() else b""
     lines = content[: content.rfind(b"\n") + 1].splitlines()
     return [json.loads(line) for line in lines]
+
+
+def is_measured(name: str) -> bool:
+    """Return whether a value measures the machine: it differs between two runs that are otherwise the same."""
+    return name in _MEASURED or name.startswith("system/")
 
 
 def _whole_lines(path: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from mltrain.core.files import read_json, write_json
 from mltrain.core.run_folder import RunFolder
 
-__all__ = ["masked", "read_address", "sqlite_path", "store_uri", "write_address"]
+__all__ = ["masked", "read_address", "run_ids", "sqlite_path", "store_uri", "write_address"]
 
 _FILE_NAME = "mlflow.json"
 _MASK = "***"
@@ -64,10 +64,24 @@ def read_address(folder: RunFolder) -> dict[str, Any]:
     return address if isinstance(address, dict) else {}
 
 
+def run_ids(folder: RunFolder, uri: str) -> list[str]:
+    """Return the IDs that the run may have in this store, the likeliest first.
+
+    A run may have been sent to several stores, and a store be found at another place than it was.
+    """
+    address = read_address(folder)
+    known = [address, *address.get("others", [])]
+    here = [entry for entry in known if entry.get("tracking_uri") == masked(uri)]
+    return list(dict.fromkeys(str(entry["run_id"]) for entry in [*here, *known] if entry.get("run_id")))
+
+
 def write_address(folder: RunFolder, *, uri: str, experiment_id: str, run_id: str) -> None:
-    """Keep where the run lies; a password in the URI is not kept."""
+    """Keep where the run lies, and where else it was sent; a password in the URI is not kept."""
+    earlier = read_address(folder)
     address = {"tracking_uri": masked(uri), "experiment_id": experiment_id, "run_id": run_id}
-    write_json(folder.tracking / _FILE_NAME, address)
+    known = [*earlier.pop("others", []), earlier]
+    others = [entry for entry in known if entry and entry["tracking_uri"] != address["tracking_uri"]]
+    write_json(folder.tracking / _FILE_NAME, {**address, "others": others} if others else address)
 
 
 def _absolute(uri: str) -> str:

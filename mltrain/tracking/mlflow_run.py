@@ -15,8 +15,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Met
 from mlflow.exceptions import MlflowException
 
 from mltrain.core.run_folder import RunFolder
-from mltrain.tracking.mlflow_address import read_address, write_address
+from mltrain.tracking.mlflow_address import masked, run_ids, write_address
 from mltrain.tracking.run_facts import DatasetFacts, RunFacts
+from mltrain.tracking.sink import NOT_VALUES, Sink
 
 __all__ = ["TrackedRun", "entity_name", "open_run"]
 
@@ -25,10 +26,9 @@ _MAX_PARAMS_OR_TAGS = 100
 _MAX_NAME, _MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 250, 6000, 8000, 36
 
 _STATUSES = {"completed": "FINISHED", "early_stopped": "FINISHED", "interrupted": "KILLED"}
-_NOT_METRICS = ("step", "epoch", "time")
 
 
-class TrackedRun:
+class TrackedRun(Sink):
     """A run that is open in the store.
 
     A resumed run goes through steps that were sent before it was killed. What the store holds of a metric when the
@@ -37,20 +37,20 @@ class TrackedRun:
     Args:
         client: the store.
         run_id: the run.
+        where: the store's URI, for people.
         last_steps: the last step that the store holds, for each metric.
     """
 
-    max_points = 1000
-
-    def __init__(self, client: MlflowClient, run_id: str, last_steps: Mapping[str, int]) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, where: str, last_steps: Mapping[str, int]) -> None:
         self.client, self.run_id = client, run_id
+        self.name = f"MLflow run {run_id} in {where}"
         self._held, self._sent = dict(last_steps), dict(last_steps)
         self._epoch: int | None = None
 
     def points(self, record: Mapping[str, Any]) -> list[Metric]:
         """Return what is to be sent of one line of `metrics.jsonl`; the epoch is a metric where it changes."""
         step, timestamp = int(record["step"]), int(record["time"] * 1000)
-        values = {name: value for name, value in record.items() if name not in _NOT_METRICS}
+        values = {name: value for name, value in record.items() if name not in NOT_VALUES}
         if record["epoch"] != self._epoch:
             self._epoch = values["epoch"] = record["epoch"]
         return [
@@ -69,14 +69,12 @@ class TrackedRun:
         """Expect the records from the first one again."""
         self._held, self._epoch = dict(self._sent), None
 
-    def end(self, status: str, *, ended_at: float) -> None:
-        """Close the run with the status that the summary gives (completed, interrupted, ...), or `died`."""
+    def end(self, folder: RunFolder, status: str, *, ended_at: float) -> None:
+        """Close the run and copy its documents, and its model, into the store; what is there already is replaced."""
         self.client.set_tag(self.run_id, "mltrain.status", status)
         self.client.set_terminated(self.run_id, _STATUSES.get(status, "FAILED"), end_time=int(ended_at * 1000))
-
-    def upload(self, folder: RunFolder, *, with_model: bool) -> None:
-        """Copy the run's documents, and its model, into the store; what is there already is replaced."""
-        folders = [folder.reports, folder.logs, *([folder.model] if with_model else [])]
+        # A run that failed after it was resumed holds the model of its earlier end.
+        folders = [folder.reports, folder.logs, *([folder.model] if status in _STATUSES else [])]
         for path in folders:
             if path.is_dir() and any(path.iterdir()):
                 self.client.log_artifacts(self.run_id, str(path), artifact_path=path.name)
@@ -95,7 +93,7 @@ def open_run(client: MlflowClient, experiment_id: str, uri: str, folder: RunFold
         folder: the run folder.
         facts: its parameters, tags and data.
     """
-    run = _earlier_run(client, folder)
+    run = _earlier_run(client, uri, folder)
     if run is None:
         # The files are written as the run starts; this process may get here much later.
         start = folder.metadata if folder.metadata.exists() else folder.config
@@ -105,12 +103,12 @@ def open_run(client: MlflowClient, experiment_id: str, uri: str, folder: RunFold
             run_name=facts.name,
             tags={"mlflow.user": _user()},
         )
-        write_address(folder, uri=uri, experiment_id=experiment_id, run_id=run.info.run_id)
     else:
         client.update_run(run.info.run_id, status="RUNNING")
+    write_address(folder, uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id)
     _describe(client, run, facts)
     last_steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
-    return TrackedRun(client, run.info.run_id, last_steps)
+    return TrackedRun(client, run.info.run_id, masked(uri), last_steps)
 
 
 @lru_cache(maxsize=10_000)
@@ -120,17 +118,17 @@ def entity_name(name: str) -> str:
     return "/".join(segment for segment in segments if segment not in ("", ".", ".."))[:_MAX_NAME].rstrip("/") or "_"
 
 
-def _earlier_run(client: MlflowClient, folder: RunFolder) -> Run | None:
-    run_id = read_address(folder).get("run_id")
-    if not run_id:
-        return None
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+def _earlier_run(client: MlflowClient, uri: str, folder: RunFolder) -> Run | None:
+    for run_id in run_ids(folder, uri):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                continue
+            raise
+        if run.info.lifecycle_stage == LifecycleStage.ACTIVE:
+            return run
+    return None
 
 
 def _describe(client: MlflowClient, run: Run, facts: RunFacts) -> None:

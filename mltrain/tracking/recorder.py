@@ -40,6 +40,7 @@ class Recorder:
 
     def close_trackers(self) -> list[str]:
         """End the trackers; returns what each says about where to look."""
+        self._each("end")
         self._each("close")
         return [text for tracker in self._trackers if (text := tracker.describe())]
 

@@ -12,13 +12,14 @@ import yaml
 
 from mltrain.core.files import read_json
 from mltrain.core.run_folder import RunFolder
+from mltrain.tracking.mlflow_address import masked
 
 __all__ = ["DatasetFacts", "RunFacts", "flatten", "read_facts"]
 
 # What is said elsewhere (tags, description), or may hold a password (a store's address), is no parameter.
 _NOT_PARAMETERS = ("run.tags", "run.description", "tracking")
 # Lists for people, who find them in the artifacts; as tags they would bury the rest.
-_NOT_TAGS = ("packages", "segments")
+_NOT_TAGS = ("packages", "segments", "data.classes", "data.counts")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class RunFacts:
     Attributes:
         name: the run's name.
         description: the user's free text.
+        config: the configuration without its section `tracking`, as plain values.
         parameters: the configuration, `section.key` -> text.
         tags: the user's own labels.
         circumstances: `metadata.json` without packages and segments, `key.key` -> text.
@@ -47,6 +49,7 @@ class RunFacts:
 
     name: str
     description: str
+    config: dict[str, Any]
     parameters: dict[str, str]
     tags: dict[str, str]
     circumstances: dict[str, str]
@@ -54,16 +57,23 @@ class RunFacts:
     command_line: str | None
     dataset: DatasetFacts | None
 
+    @property
+    def project(self) -> str:
+        """What runs of the same data are gathered under, where the user has named nothing."""
+        return self.dataset.name if self.dataset is not None else "mltrain"
+
 
 def read_facts(folder: RunFolder) -> RunFacts:
     """Read `config.yaml` and `metadata.json`; a missing or empty file says nothing."""
     config = _mapping(yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else None)
     metadata = _mapping(read_json(folder.metadata) if folder.metadata.exists() else None)
     run = _mapping(config.get("run"))
-    circumstances = _without(flatten(metadata), _NOT_TAGS)
+    # The command line may set a store's address with a password in it.
+    circumstances = {name: masked(text) for name, text in _without(flatten(metadata), _NOT_TAGS).items()}
     return RunFacts(
         name=folder.name,
         description=str(run.get("description") or ""),
+        config={str(section): values for section, values in config.items() if section != "tracking"},
         parameters=_without(flatten(config), _NOT_PARAMETERS),
         tags={str(name): _text(value) for name, value in _mapping(run.get("tags")).items()},
         circumstances=circumstances,

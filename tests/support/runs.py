@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from mltrain.callbacks.base import CALLBACKS, Callback, Loop, register_callback
-
-TIMING = ("time", "train/samples_per_s", "train/data_wait_share")
+from mltrain.tracking.metrics_log import is_measured
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """Return every logged value of a run but those that measure time."""
+    """Return every logged value of a run but those that measure the machine."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key not in TIMING} for record in records]
+    kept = [{key: value for key, value in record.items() if not is_measured(key)} for record in records]
+    return [record for record in kept if len(record) > len(("step", "epoch"))]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

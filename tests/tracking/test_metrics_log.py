@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mltrain.tracking.metrics_log import MetricsLog, read_metrics
@@ -13,6 +13,7 @@ records = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a machine may be busy
 @given(written=records)
 def test_what_is_written_is_read_back(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("log") / "metrics.jsonl"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
+from mltrain.core.errors import ConfigError
 from mltrain.core.files import write_json
 from mltrain.core.logging import log
 from mltrain.core.run_folder import create_run_folder
@@ -112,6 +113,8 @@ def store(tmp_path_factory):
     write_json(completed.summary, {"status": "early_stopped"})
     write_json(interrupted.summary, {"status": "interrupted"})
     with captured_log() as messages:
+        for tracker in trackers.values():
+            tracker.end()
         for tracker in trackers.values():
             tracker.close()
     try:
@@ -249,6 +252,7 @@ def test_resume_continues_the_run_without_duplicates(store):
     for step in range(40, 80):
         metrics.write(step=step, epoch=step // 30, values={"train/loss": 1.0 / (step + 1)})
     write_json(folder.summary, {"status": "completed"})
+    tracker.end()
     tracker.close()
 
     run = store.run_of("died")
@@ -262,31 +266,42 @@ def test_resume_continues_the_run_without_duplicates(store):
     assert len(run.inputs.dataset_inputs) == 1
 
 
-def test_an_unreachable_server_costs_the_training_process_nothing(tmp_path):
-    uri = "http://me:secret@127.0.0.1:9"
-    patient, hasty = new_run(tmp_path, "patient"), new_run(tmp_path, "hasty")
-    trackers = [tracker_of(patient, uri, finish_timeout_s=20.0), tracker_of(hasty, uri, finish_timeout_s=0.5)]
-    start = time.monotonic()
-    for tracker in trackers:
-        tracker.open()
-        for step in range(1000):
-            tracker.log({"step": step, "epoch": 0, "time": 0.0, "train/loss": 1.0})
-    assert time.monotonic() - start < 1.0
-
-    process = trackers[1]._process
-    start = time.monotonic()
+def test_an_unreachable_server_is_told_once_while_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = new_run(tmp_path, "run")
+    tracker = tracker_of(folder, "http://me:secret@127.0.0.1:9")
     with captured_log() as messages:
-        trackers[1].close()
-        assert time.monotonic() - start < 2.0
-        trackers[0].close()
-        assert time.monotonic() - start < 22.0
-    in_background, failed = messages
-    assert "goes on in the background" in in_background
-    assert failed.startswith("MLflow has not taken everything: http://me:***@127.0.0.1:9 does not take the run: ")
-    assert process.wait(30) == 1  # the one in the background gives up as well
-    assert "does not take the run" in log_of(hasty).splitlines()[-1]
-    assert "secret" not in log_of(patient) + log_of(hasty) + failed + trackers[0].describe()
-    assert trackers[0].describe() == "MLflow: http://me:***@127.0.0.1:9"
+        tracker.open()
+
+        def is_told():
+            tracker.log({"step": 1, "epoch": 0, "time": 0.0})
+            return messages
+
+        wait_for(is_told)
+        tracker.end()
+        tracker.close()
+    refused = "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert messages == [
+        f"MLflow at http://me:***@127.0.0.1:9 does not take the run: {refused}. "
+        "Training goes on, and so do the attempts.",
+        f"MLflow at http://me:***@127.0.0.1:9 has not taken everything: {refused}.",
+    ]
+    assert tracker.describe() == "MLflow: not complete; send the rest with mltrain sync runs/run"
+    assert "secret" not in log_of(folder)
+
+
+def test_a_follower_that_is_slow_goes_on_in_the_background(tmp_path):
+    folder = new_run(tmp_path, "run")
+    tracker = tracker_of(folder, f"sqlite:///{tmp_path}/mlflow.db", finish_timeout_s=0.0)
+    tracker.open()
+    write_json(folder.summary, {"status": "completed"})
+    with captured_log() as messages:
+        tracker.end()
+        tracker.close()
+    assert len(messages) == 1
+    assert "goes on in the background" in messages[0]
+    assert "mltrain sync" in tracker.describe()
+    wait_for(lambda: "is complete" in log_of(folder))
 
 
 def test_a_follower_that_does_not_start_is_a_warning(tmp_path, monkeypatch):
@@ -294,14 +309,61 @@ def test_a_follower_that_does_not_start_is_a_warning(tmp_path, monkeypatch):
     tracker = tracker_of(new_run(tmp_path, "run"), f"sqlite:///{tmp_path}/mlflow.db")
     with captured_log() as messages:
         tracker.open()
+        tracker.end()
         tracker.close()
     assert len(messages) == 1
     assert "MLflow is not fed" in messages[0]
+    assert "mltrain sync" in tracker.describe()
 
 
-def test_people_are_told_how_to_look(tmp_path):
-    tracker = tracker_of(new_run(tmp_path, "run"), f"sqlite:///{tmp_path}/a b.db")
-    assert tracker.describe() == (
-        "MLflow: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 "
-        f"--backend-store-uri 'sqlite:///{tmp_path}/a b.db'"
-    )
+def test_people_are_told_how_to_look(tmp_path, monkeypatch):
+    folder = new_run(tmp_path, "a run")
+    tracker = tracker_of(folder, f"sqlite:///{tmp_path}/a b.db")
+    monkeypatch.chdir(tmp_path)
+    assert tracker.describe() == "MLflow: mltrain ui 'runs/a run'"
+    monkeypatch.chdir("/")
+    assert tracker.describe() == f"MLflow: mltrain ui '{folder.path.relative_to('/')}'"
+    monkeypatch.chdir(folder.path)
+    assert tracker.describe() == "MLflow: mltrain ui ."
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        None,
+        "sqlite:///mlflow.db",
+        "sqlite:////a/b.db",
+        "postgresql+psycopg2://me:secret@host/db",
+        "http://localhost:5000",
+        "https://host/mlflow",
+        "databricks",
+        "databricks://profile",
+    ],
+)
+def test_addresses_that_may_be_a_store(uri):
+    TRACKERS.get("mlflow").check({"tracking_uri": uri})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["foo://host", "localhost:5000", "mlruns", "./mlruns", "file:///tmp/mlruns", "http://", "http:/host", "sqlite"],
+)
+def test_addresses_that_can_be_no_store_are_refused(uri, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(ConfigError, match=r"^tracking\.mlflow\.tracking_uri: .*is no address of an MLflow store"):
+        TRACKERS.get("mlflow").check({"tracking_uri": uri})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
+        TRACKERS.get("mlflow").check({"tracking_uri": None})
+
+
+def test_a_refused_address_shows_no_password():
+    with pytest.raises(ConfigError) as caught:
+        TRACKERS.get("mlflow").check({"tracking_uri": "foo://me:secret@host"})
+    assert "secret" not in str(caught.value)
+
+
+def test_folders_of_files_are_stores_where_mlflow_takes_them(monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for uri in ("mlruns", "./mlruns", "file:///tmp/mlruns"):
+        TRACKERS.get("mlflow").check({"tracking_uri": uri})

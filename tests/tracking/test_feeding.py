@@ -7,8 +7,10 @@ from mlflow import MlflowClient
 
 from mltrain.core.files import read_json, write_json
 from mltrain.core.run_folder import create_run_folder
+from mltrain.tracking.base import TrackingError
+from mltrain.tracking.feeding import _Tail, feed
+from mltrain.tracking.follower import _TrainerPipe
 from mltrain.tracking.metrics_log import MetricsLog
-from mltrain.tracking.mlflow_follower import TrackingError, _Tail, _TrainerPipe, synchronize
 from mltrain.tracking.mlflow_run import entity_name
 
 
@@ -80,7 +82,7 @@ def test_names_are_made_acceptable(name, taken):
     assert entity_name(name) == taken
 
 
-def test_a_folder_can_be_synchronized_any_number_of_times(folder, tmp_path):
+def test_a_folder_can_be_fed_any_number_of_times(folder, tmp_path):
     uri = f"sqlite:///{tmp_path}/100% mine/mlflow.db"
     settings = {"tracking_uri": uri.replace("%", "%25"), "experiment": None, "finish_timeout_s": 20.0}
     metrics = MetricsLog(folder.metrics)
@@ -106,10 +108,11 @@ def test_a_folder_can_be_synchronized_any_number_of_times(folder, tmp_path):
 
     states = iter(["running"])
     rest = cut_and_grow_again()
-    synchronize(folder, settings, wait=lambda seconds: next(states, None) or next(rest))
+    sent = feed("mlflow", folder, settings, wait=lambda seconds: next(states, None) or next(rest))
+    assert sent == len(points()) + len(["epoch"])
     assert sorted(points()) == [(step, float(step)) for step in range(8)]
 
-    synchronize(folder, settings, wait=lambda seconds: "ended")
+    assert feed("mlflow", folder, settings, wait=lambda seconds: "ended") == 0
     assert sorted(points()) == [(step, float(step)) for step in range(8)]
     client = MlflowClient(tracking_uri=settings["tracking_uri"])
     experiment = client.get_experiment_by_name("mltrain")
@@ -118,17 +121,46 @@ def test_a_folder_can_be_synchronized_any_number_of_times(folder, tmp_path):
 
     # A run that was deleted in MLflow is written anew, whole.
     client.delete_run(run.info.run_id)
-    synchronize(folder, settings, wait=lambda seconds: "ended")
+    feed("mlflow", folder, settings, wait=lambda seconds: "ended")
     (again,) = client.search_runs([experiment.experiment_id])
     assert again.info.run_id != run.info.run_id
     assert len(points()) == 8
 
 
+def test_a_run_can_be_in_several_stores(folder, tmp_path):
+    MetricsLog(folder.metrics).write(step=1, epoch=0, values={"train/loss": 0.5})
+    write_json(folder.summary, {"status": "completed"})
+    stores = [{"tracking_uri": f"sqlite:///{tmp_path}/{name}.db", "finish_timeout_s": 20.0} for name in "ab"]
+    sent = [feed("mlflow", folder, stores[index], wait=lambda seconds: "ended") for index in (0, 1, 0, 1)]
+    assert sent == [2, 2, 0, 0]
+    for store in stores:
+        client = MlflowClient(tracking_uri=store["tracking_uri"])
+        (run,) = client.search_runs([client.get_experiment_by_name("mltrain").experiment_id])
+        assert run.info.status == "FINISHED"
+
+
+def test_trouble_is_reported_when_it_begins_and_when_it_has_passed(folder, tmp_path):
+    MetricsLog(folder.metrics).write(step=1, epoch=0, values={"train/loss": 0.5})
+    folder.tensorboard.touch()
+
+    def mended_after_two_attempts():
+        yield from ("running", "running")
+        folder.tensorboard.unlink()
+        yield from ("running", "running", "failed")
+
+    reports, states = [], mended_after_two_attempts()
+    sent = feed(
+        "tensorboard", folder, {"finish_timeout_s": 20.0}, wait=lambda seconds: next(states), report=reports.append
+    )
+    assert [report.partition(":")[0] for report in reports] == ["FileExistsError", ""]
+    assert sent == 1
+
+
 def test_a_store_that_cannot_be_made_is_told_in_one_line(folder, tmp_path):
     (tmp_path / "file").touch()
     settings = {"tracking_uri": f"sqlite:///{tmp_path}/file/mlflow.db", "experiment": "e", "finish_timeout_s": 0.0}
-    with pytest.raises(TrackingError, match="does not take the run") as caught:
-        synchronize(folder, settings, wait=lambda seconds: "ended")
+    with pytest.raises(TrackingError, match="File exists") as caught:
+        feed("mlflow", folder, settings, wait=lambda seconds: "ended")
     assert "\n" not in str(caught.value)
     assert not (folder.tracking / "mlflow.json").exists()
 
@@ -136,8 +168,14 @@ def test_a_store_that_cannot_be_made_is_told_in_one_line(folder, tmp_path):
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("mltrain.tracking.mlflow_tracker", {"mlflow", "sqlalchemy", "torch", "yaml"}),
-        ("mltrain.tracking.mlflow_follower, mltrain.tracking.mlflow_run, mltrain.tracking.mlflow_store", {"torch"}),
+        (
+            "mltrain.tracking.mlflow_tracker, mltrain.tracking.tensorboard_tracker, mltrain.tracking.wandb_tracker",
+            {"mlflow", "sqlalchemy", "tensorboard", "torch", "wandb", "yaml"},
+        ),
+        ("mltrain.tracking.follower, mltrain.tracking.mlflow_sink", {"mlflow", "tensorboard", "torch", "wandb"}),
+        ("mltrain.tracking.mlflow_run, mltrain.tracking.mlflow_store", {"tensorboard", "torch", "wandb"}),
+        ("mltrain.tracking.tensorboard_sink", {"mlflow", "tensorflow", "torch", "wandb"}),
+        ("mltrain.tracking.wandb_sink", {"mlflow", "tensorboard", "torch"}),
     ],
 )
 def test_neither_process_imports_what_the_other_one_needs(module, absent):
