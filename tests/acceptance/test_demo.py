@@ -33,7 +33,7 @@ def test_make_demo_reaches_97_percent_and_says_where_the_run_is(tmp_path: Path) 
     assert summary["test"]["accuracy"] >= 0.97
     last = result.stderr.strip().splitlines()[-2:]
     assert "runs/digits_fold_0" in last[0]
-    assert "mlflow ui" in last[1]
+    assert "mltrain ui" in last[1]
 
 
 @pytest.mark.slow
