@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import nn
 
 from mltrain.checkpoints.tensors import load_tensors, save_tensors
 from mltrain.core.digest import model_digest
-from mltrain.core.errors import CheckpointError
+from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json, write_json
+from mltrain.core.plugins import load_plugins
 from mltrain.core.version import __version__
-from mltrain.tasks.base import TASKS, Task
+from mltrain.tasks.base import TASKS, Predict, Task
 
-__all__ = ["PackedModel", "load_model", "save_model"]
+__all__ = ["PackedModel", "load_model", "load_trained", "save_model"]
 
 _WEIGHTS, _FACTS = "model.safetensors", "mltrain.json"
 _AGAIN = "Copy the package again."
@@ -28,12 +30,13 @@ class PackedModel:
 
     Attributes:
         module: in evaluation mode, on the CPU.
-        predict: inputs of the task's kind (paths of images, say) -> one row of plain values each.
+        predict: inputs of the task's kind (paths of images, say) -> one row of plain values each, by `module` with
+            whatever weights it holds.
         facts: what the package says of itself.
     """
 
     module: nn.Module
-    predict: Callable[[Sequence[Any]], list[dict[str, Any]]]
+    predict: Predict
     facts: Mapping[str, Any]
 
 
@@ -45,43 +48,89 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module) -> s
     folder.mkdir(exist_ok=True)
     state = module.state_dict()
     digest = model_digest(state)
+    facts = {"format": 1, "mltrain": __version__, "task": task_name, "model_digest": digest, **task.package()}
     pretrained_config: Any = getattr(module, "config", None)
     if hasattr(pretrained_config, "save_pretrained"):
         pretrained_config.architectures = [type(module).__name__]
-        if classes := task.package().get("classes"):
+        if classes := facts.get("classes"):
             pretrained_config.id2label = dict(enumerate(classes))
             pretrained_config.label2id = {name: index for index, name in enumerate(classes)}
         pretrained_config.save_pretrained(folder)
+        # A model from a folder or from the hub is built again without either.
+        facts["pretrained_config"] = read_json(folder / "config.json")
     save_tensors(folder / _WEIGHTS, state)
-    facts = {"format": 1, "mltrain": __version__, "task": task_name, "model_digest": digest, **task.package()}
+    if task.config.plugins:
+        facts["plugins"] = _portable(task.config.plugins)
     write_json(folder / _FACTS, facts)
     return digest
 
 
-def load_model(folder: str | Path) -> PackedModel:
+def load_model(folder: str | PathLike[str], plugins: str | Sequence[str] = ()) -> PackedModel:
     """Read the package in `folder` (the `model` folder of a run), or in a run folder.
+
+    Args:
+        folder: where the package is.
+        plugins: Python files that register the package's task, where mltrain itself has none of that name. They are
+            run; a file that the package names is never run for that.
 
     Raises:
         CheckpointError: there is none, or its weights are not those that it was written with.
+        ConfigError: the task is not known, or cannot load a packed model.
     """
-    path = Path(folder)
-    if not (path / _FACTS).is_file() and (path / "model" / _FACTS).is_file():
-        path = path / "model"
-    if not (path / _FACTS).is_file():
-        raise CheckpointError(f"has no {_FACTS}", where=str(path), fix="Name the model folder of a finished run.")
+    path, facts = _read_facts(Path(folder))
+    load_plugins([plugins] if isinstance(plugins, str) else plugins)
+    name, files = facts["task"], list(facts.get("plugins", []))
+    if name not in TASKS.names():
+        raise ConfigError(
+            f"the package is of the task {name!r}, which comes from a plugin",
+            where=str(path),
+            fix=f"Name its file: load_model({str(folder)!r}, plugins={files or ['my_task.py']!r}).",
+        )
+    return _filled(path, facts, *TASKS.get(name).unpack(facts))
+
+
+def load_trained(folder: Path, task: Task) -> PackedModel:
+    """Read a package whose task is at hand: the model is rebuilt by it where it cannot be unpacked without."""
+    path, facts = _read_facts(folder)
     try:
-        facts = read_json(path / _FACTS)
-        name, digest = facts["task"], facts["model_digest"]
+        module, predict = task.unpack(facts)
+    except ConfigError:
+        module, predict = task.build_model(), _refuse
+    return _filled(path, facts, module, predict)
+
+
+def _refuse(_: Any) -> list[dict[str, Any]]:
+    raise ConfigError("the task does not say how its inputs are read", where="predict", fix="Call the module itself.")
+
+
+def _read_facts(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder that holds the package itself, and its facts."""
+    if not (folder / _FACTS).is_file() and (folder / "model" / _FACTS).is_file():
+        folder = folder / "model"
+    if not (folder / _FACTS).is_file():
+        raise CheckpointError(f"has no {_FACTS}", where=str(folder), fix="Name the model folder of a finished run.")
+    try:
+        facts: dict[str, Any] = read_json(folder / _FACTS)
+        str(facts["task"]), str(facts["model_digest"])
     except (OSError, ValueError, LookupError, TypeError):
-        raise CheckpointError("cannot be read", where=str(path / _FACTS), fix=_AGAIN) from None
-    module, predict = TASKS.get(name).unpack(facts)
+        raise CheckpointError("cannot be read", where=str(folder / _FACTS), fix=_AGAIN) from None
+    return folder, facts
+
+
+def _filled(path: Path, facts: Mapping[str, Any], module: nn.Module, predict: Predict) -> PackedModel:
+    """Return the module with the package's weights in it, in evaluation mode."""
     try:
         module.load_state_dict(load_tensors(path / _WEIGHTS))
     except RuntimeError as error:
         raise CheckpointError(
             f"holds the weights of another model ({error})", where=str(path / _WEIGHTS), fix=_AGAIN
         ) from None
-    if model_digest(module.state_dict()) != digest:
+    if model_digest(module.state_dict()) != facts["model_digest"]:
         raise CheckpointError("the weights have changed", where=str(path / _WEIGHTS), fix=_AGAIN)
     module.eval()
     return PackedModel(module, predict, facts)
+
+
+def _portable(plugins: Sequence[str]) -> list[str]:
+    """Return plugin files as they were named; a package does not say where on its machine they lay."""
+    return [Path(name).name if Path(name).is_absolute() else name for name in plugins]

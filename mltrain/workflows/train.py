@@ -2,105 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from mltrain.config.load import LoadedConfig, check_config, load_config
-from mltrain.core.errors import ConfigError
+from mltrain.config.load import LoadedConfig, name_place
+from mltrain.config.schema import Config
+from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.hardware import set_determinism
-from mltrain.core.logging import LogContext, log
+from mltrain.core.logging import LogContext, console_log, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_taken_name
-from mltrain.tasks.base import TASKS, task_config_class
+from mltrain.tasks.base import TASKS, Task
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
+from mltrain.workflows.request import ConfigLike, Request, as_path, read_request
+from mltrain.workflows.result import TrainResult
 from mltrain.workflows.resume import ResumePoint, check_num_epochs, complete_summary, find_named, find_resume_point
 from mltrain.workflows.run_name import run_name
 from mltrain.workflows.session import Session
 
-__all__ = ["TrainResult", "train"]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        summary: what `summary.json` holds.
-        folder: the run folder.
-        signal: number of the signal that interrupted the run, or None.
-    """
-
-    summary: Mapping[str, Any]
-    folder: Path
-    signal: int | None
+__all__ = ["TrainResult", "execute", "train"]
 
 
 def train(
-    config: str | Path | Mapping[str, Any] | None = None,
+    config: ConfigLike | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
-    resume: str | Path | None = None,
+    resume: str | PathLike[str] | None = None,
+    verbose: bool = True,
 ) -> TrainResult:
     """Train as a configuration says, and leave a run folder.
 
     Args:
-        config: a YAML file, or its content. May be left out when a run is resumed by path: its own is taken.
-        overrides: "section.key" -> value; beats the configuration.
+        config: a YAML file, or what it would hold. May be left out when a run is resumed by path: its own is taken.
+        overrides: beats the configuration. Keys are dotted ("training.batch_size") or nested as the file is.
         resume: a run folder, one of its checkpoints, or "auto": the newest unfinished run of this name, if any.
+        verbose: show the log on standard error while the run lasts. The run folder has it in any case.
 
     Raises:
         MltrainError: with what is wrong, where, and what to do; before any compute is spent where that can be known.
     """
-    LogContext.set()
-    point = find_resume_point(Path(resume)) if resume is not None and str(resume) != "auto" else None
-    loaded = _load(config, overrides or {}, point)
-    chosen = loaded.config
-    if str(resume) == "auto":
-        found = find_named(Path(chosen.run.dir), chosen.run.name or run_name(chosen, loaded.overrides), chosen)
+    return execute(config, overrides, resume=resume, verbose=verbose)
+
+
+def execute(
+    config: ConfigLike | None,
+    overrides: Mapping[str, Any] | None,
+    *,
+    resume: str | PathLike[str] | None,
+    verbose: bool = True,
+    by_hand: str = "overrides",
+    complete: Callable[[Request], Request] = lambda request: request,
+    make_task: Callable[[Config], Task] = lambda config: TASKS.get(config.task)(config),
+) -> TrainResult:
+    """Do what `train` does, for every way in.
+
+    Args:
+        config, overrides, resume, verbose: see `train`.
+        by_hand: what the overrides are called in errors.
+        complete: adds to what was asked for.
+        make_task: gives the task of the checked configuration.
+    """
+    with console_log() if verbose else nullcontext():
+        LogContext.set()
+        auto = resume == "auto"
+        point = find_resume_point(as_path("resume", resume)) if resume is not None and not auto else None
+        if config is None:
+            if point is None:
+                raise ConfigError("no configuration", where="config", fix="Name a YAML file, such as one of configs/.")
+            config = point.folder.config
+        request = complete(read_request(config, overrides, by_hand=by_hand))
+        try:
+            return _run(request.load(), point, auto=auto, make_task=make_task)
+        except MltrainError as error:
+            name_place(error, request.file, request.overrides, by_hand=by_hand)
+            raise
+
+
+def _run(
+    loaded: LoadedConfig, point: ResumePoint | None, *, auto: bool, make_task: Callable[[Config], Task]
+) -> TrainResult:
+    config = loaded.config
+    if auto:
+        found = find_named(Path(config.run.dir), config.run.name or run_name(config, loaded.overrides), config)
         point = find_resume_point(found) if found is not None else None
     if point is not None:
-        check_num_epochs(point, chosen)
-        complete = complete_summary(point.folder.path, chosen)
-        if complete is not None:
+        check_num_epochs(point, config)
+        summary = complete_summary(point.folder.path, config)
+        if summary is not None:
             log.info("%s is complete already: nothing to do. --num_epochs trains it longer.", point.folder.path)
-            return TrainResult(complete, point.folder.path, None)
-    elif chosen.run.name is not None:
-        refuse_taken_name(Path(chosen.run.dir), chosen.run.name)
+            return TrainResult(summary, point.folder.path, None, lambda: make_task(config))
+    elif config.run.name is not None:
+        refuse_taken_name(Path(config.run.dir), config.run.name)
 
-    trainer_class = TRAINERS.get(chosen.training.trainer_type)
-    trainer_class.check(chosen)
-    switches = chosen.reproducibility
+    trainer_class = TRAINERS.get(config.training.trainer_type)
+    trainer_class.check(config)
+    switches = config.reproducibility
     set_determinism(
         deterministic=switches.deterministic,
         benchmark=switches.benchmark,
         num_threads=switches.num_threads,
         tf32=switches.tf32,
     )
-    task = TASKS.get(chosen.task)(chosen)
-    check_training(chosen, task)
-    callbacks = plugin_callbacks(chosen)
+    task = make_task(config)
+    check_training(config, task)
+    callbacks = plugin_callbacks(config)
 
-    accelerator = trainer_class.make_accelerator(chosen)
+    accelerator = trainer_class.make_accelerator(config)
     folder = _folder(loaded, point, is_main=accelerator.is_main_process)
-    session = Session(chosen, task, trainer_class, accelerator, folder, callbacks)
+    session = Session(config, task, trainer_class, accelerator, folder, callbacks)
     summary = session.run(point)
-    return TrainResult(summary, folder.path, session.signal)
-
-
-def _load(
-    config: str | Path | Mapping[str, Any] | None, overrides: Mapping[str, Any], point: ResumePoint | None
-) -> LoadedConfig:
-    if isinstance(config, Mapping):
-        return check_config(config, overrides, task_config_class)
-    if config is None:
-        if point is None:
-            raise ConfigError("no configuration", where="--config", fix="Name a YAML file, such as one of configs/.")
-        config = point.folder.config
-    return load_config(Path(config), overrides, task_config_class)
+    # The main process writes the model; the others' results read it.
+    accelerator.wait_for_everyone()
+    return TrainResult(summary, folder.path, session.signal, lambda: task)
 
 
 def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, is_main: bool) -> RunFolder:
