@@ -6,12 +6,13 @@ INSTALLED := .venv/installed
 BENCH_INSTALLED := .venv/bench-installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo test test-slow lint bench clean
+.PHONY: help install demo test test-slow lint docs bench clean
 
 help:
 	@echo "make demo       train a classifier of handwritten digits, from the data to the report"
 	@echo "make test       everything that is checked before a commit"
 	@echo "make test-slow  the tests that take longer"
+	@echo "make docs       build the documentation in build/docs"
 	@echo "make bench      time a step beside other trainers"
 	@echo "make clean      remove .venv and caches"
 
@@ -42,6 +43,9 @@ test: lint
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -n docs build/docs
 
 bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.step_overhead

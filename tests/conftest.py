@@ -42,10 +42,12 @@ def vectors() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def train_vectors(vectors: dict[str, Any]) -> Callable[..., Any]:
     """Run `mltrain.train` on the vectors with overrides given as a dict of dotted keys."""
+    import runs  # noqa: F401 (registers the callback `stop_at`)
+
     from mltrain.workflows.train import train
 
     def run(overrides: dict[str, Any] | None = None, **arguments: Any) -> Any:
-        return train(arguments.pop("config", vectors), overrides or {}, **arguments)
+        return train(arguments.pop("config", vectors), overrides or {}, **{"verbose": False, **arguments})
 
     return run
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from mltrain.callbacks.base import Callback, Loop
-from mltrain.core.logging import is_terminal, log
+from mltrain.core.logging import console_is_open, is_terminal, log
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -26,8 +26,8 @@ class Progress(Callback):
         self._redirected: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     def on_fit_start(self, loop: Loop) -> None:
-        """Open the bar if people watch."""
-        if not loop.is_main or not is_terminal():
+        """Open the bar if people watch, and are shown the log."""
+        if not (loop.is_main and console_is_open() and is_terminal()):
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

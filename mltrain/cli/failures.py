@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import inspect
+import operator
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
-from mltrain.core.errors import ConfigError, MltrainError, one_line
+from mltrain.core.errors import MltrainError, one_line
 
 __all__ = ["guarded"]
 
 T = TypeVar("T")
 
 _LONGEST = 500
+_PLUGIN = "mltrain_plugin_"
+_LOADER_FRAME = re.compile(r'File "(.+)", line (\d+)')
+_REFUSED_CALL = re.compile(r"([\w.]+)\(\) (?:takes|missing|got)")
 
 # What the machine refuses; no program can do better.
 _OUTER = {errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS}
@@ -48,7 +56,7 @@ def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
 def _verdict(error: Exception) -> tuple[int, list[str]]:
     """Return the exit code and the lines of an error."""
     if isinstance(error, MltrainError):
-        return error.exit_code, error.problems if isinstance(error, ConfigError) else [str(error)]
+        return error.exit_code, error.problems
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which must not be imported to be known
         fix = "Lower training.batch_size, and raise training.gradient_accumulation_steps as much."
         return 2, [f"the GPU has too little memory: {one_line(error).rstrip('.')}. {fix}"]
@@ -71,9 +79,24 @@ def _described(error: Exception) -> str:
 
 
 def _plugin_line(error: Exception) -> str | None:
-    """Return file:line of the deepest frame when that is in a user's own file."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    for frame, line in reversed(frames):
-        if str(frame.f_globals.get("__name__", "")).startswith("mltrain_plugin_"):
+    """Return file:line in a user's own file that had a part in the error: the deepest one, wherever it ran."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if str(frame.f_globals.get("__name__", "")).startswith(_PLUGIN):
             return f"{Path(frame.f_code.co_filename).name}:{line}"
+    plugins = {name: module for name, module in sys.modules.items() if name.startswith(_PLUGIN)}
+    files = {getattr(module, "__file__", None) for module in plugins.values()}
+    for file, line in reversed(_LOADER_FRAME.findall(str(error))):  # of the traceback in a loader process
+        if file in files:
+            return f"{Path(file).name}:{line}"
+    return _called_wrongly(error, plugins) if isinstance(error, TypeError) else None
+
+
+def _called_wrongly(error: TypeError, plugins: Mapping[str, ModuleType]) -> str | None:
+    """Return where a plugin defines the function that could not be called with the loop's arguments."""
+    if (called := _REFUSED_CALL.match(str(error))) is None:
+        return None
+    for module in plugins.values():
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            function = operator.attrgetter(called[1])(module)
+            return f"{Path(str(module.__file__)).name}:{inspect.getsourcelines(function)[1]}"
     return None

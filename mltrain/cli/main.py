@@ -20,8 +20,13 @@ __all__ = ["COMMANDS", "main"]
 # verb -> (module with `add_arguments` and `run`, one line of help)
 COMMANDS = {
     "make-data": ("mltrain.cli.make_data", "write a small data set to try things with"),
-    "split": ("mltrain.cli.split", "divide a folder of images into folds and a test set"),
+    "split": ("mltrain.cli.split", "divide the images of a folder or a table into folds and a test set"),
+    "show-data": ("mltrain.cli.show_data", "draw what the model will see of the data, augmented"),
     "train": ("mltrain.cli.train", "train on one fold, from a YAML file"),
+    "rerun": ("mltrain.cli.rerun", "train a run again and compare the results to the bit"),
+    "sync": ("mltrain.cli.sync", "send what the trackers of earlier runs missed"),
+    "list": ("mltrain.cli.list_runs", "show runs as a table"),
+    "ui": ("mltrain.cli.ui", "show runs in the browser, in MLflow's UI"),
 }
 
 

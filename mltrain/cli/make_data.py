@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
@@ -20,5 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output or f"data/{arguments.name}")
     count = make_data(arguments.name, output)
-    print(f"{count} files in {output}/raw. Next: ml-split --raw_data {output}/raw --folds 5")
+    print(f"{count} files in {output}/raw. Next: ml-split --raw_data {shlex.quote(f'{output}/raw')} --folds 5")
     return 0

@@ -1,4 +1,4 @@
-"""`ml-split`: cut a folder of images into a test set and folds."""
+"""`ml-split`: cut a folder of images, or those that a table names, into a test set and folds."""
 
 from __future__ import annotations
 
@@ -14,22 +14,32 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "Cut a folder of images, one subfolder a class, into a test set and folds."
+HELP = "Cut a folder of images, one subfolder a class, or those of a CSV table, into a test set and folds."
 
+_TABLE_OPTIONS = {
+    "data_dir": "folder that the paths are relative to (default: the table's)",
+    "path_column": "column of image files (default: path)",
+    "label_column": "column of classes (default: label)",
+    "group_column": "column of what must stay on one side, such as a patient",
+}
 _MOST_ROWS = 60
 _UNLIMITED = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ml-split`."""
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument(
         "--raw_data",
         "--raw-data",
         type=Path,
-        required=True,
         metavar="DIR",
         help="folder that holds one folder of images a class; the lists are relative to its parent",
     )
+    images.add_argument(
+        "--table", type=Path, metavar="FILE", help="CSV or TSV file with a column of paths and one of labels"
+    )
+    _add_table_arguments(parser)
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
     shares = parser.add_mutually_exclusive_group()
     shares.add_argument(
@@ -52,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder of the split files (default: `splits` beside the folder of images)",
+        help="folder of the split files (default: `splits` beside the folder of images, or in the table's data folder)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace other splits in the output folder")
 
@@ -61,17 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Split, print the counts and return 0."""
     from rich.console import Console
 
-    from mltrain.workflows.split import split_folder
-
-    result = split_folder(
-        args.raw_data,
-        folds=args.folds,
-        test_ratio=args.test_ratio,
-        ratio=args.ratio,
-        seed=args.seed,
-        output=args.output,
-        overwrite=args.overwrite,
-    )
+    result = _split(args)
     console = Console(highlight=False)
     table = _table(result.splits)
     # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
@@ -81,6 +81,30 @@ def run(args: argparse.Namespace) -> int:
     for line in _closing_lines(result):
         console.print(line, markup=False, soft_wrap=True)
     return 0
+
+
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    of_table = parser.add_argument_group("with --table")
+    for option, what in _TABLE_OPTIONS.items():
+        spellings = dict.fromkeys((f"--{option}", f"--{option.replace('_', '-')}"))
+        metavar, kind = ("DIR", Path) if option == "data_dir" else ("NAME", str)
+        of_table.add_argument(*spellings, type=kind, metavar=metavar, help=what)
+
+
+def _split(args: argparse.Namespace) -> SplitResult:
+    from mltrain.core.errors import ConfigError
+
+    shares = {name: getattr(args, name) for name in ("folds", "test_ratio", "ratio", "seed", "output", "overwrite")}
+    of_table = {name: getattr(args, name) for name in _TABLE_OPTIONS if getattr(args, name) is not None}
+    if args.table is not None:
+        from mltrain.workflows.split_table import split_table
+
+        return split_table(args.table, **of_table, **shares)
+    from mltrain.workflows.split import split_folder
+
+    if of_table:
+        raise ConfigError("goes with --table", where=f"--{next(iter(of_table))}", fix="Leave it out with --raw_data.")
+    return split_folder(args.raw_data, **shares)
 
 
 def _table(splits: Splits) -> Table:

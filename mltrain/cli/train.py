@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "leave_process_group", "run"]
 
 # flag -> (key, help)
 _FLAGS = {
@@ -45,23 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns 0, or 128 + n when signal n interrupted the run."""
-    from mltrain.config.load import name_place
-    from mltrain.core.errors import MltrainError
+    from mltrain.core.errors import ConfigError
     from mltrain.core.logging import open_console_log
 
     overrides = _overrides(arguments)
+    if arguments.config is None and arguments.resume in (None, "auto"):
+        raise ConfigError("no configuration", where="--config", fix="Name a YAML file, such as one of configs/.")
     if os.environ.get("RANK", "0") == "0":
         open_console_log()
 
-    from mltrain.workflows.train import train
+    from mltrain.workflows.train import execute
 
     try:
-        result = train(arguments.config, overrides, resume=arguments.resume)
-    except MltrainError as error:
-        name_place(error, Path(arguments.config) if arguments.config else None, overrides)
-        raise
+        result = execute(arguments.config, overrides, resume=arguments.resume, by_hand="command line")
     finally:
-        _leave_process_group()
+        leave_process_group()
     return 0 if result.signal is None else 128 + result.signal
 
 
@@ -75,7 +72,8 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return texts | parse_overrides([*values, *arguments.overrides])
 
 
-def _leave_process_group() -> None:
+def leave_process_group() -> None:
+    """End the group of a launcher's processes, where there is one."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

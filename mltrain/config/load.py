@@ -82,9 +82,10 @@ def check_config(
     file: FilePath | None = None,
     lines: Mapping[Path, int] | None = None,
     task: str | None = None,
+    by_hand: str = "command line",
 ) -> LoadedConfig:
     """Merge and check a configuration that is at hand as plain values. See `load_config`."""
-    places = Places(file, lines or {}, overrides)
+    places = Places(file, lines or {}, overrides, by_hand)
     try:
         merged, given = _merge(content, overrides)
         if merged.get("task") is None:
@@ -108,7 +109,9 @@ def check_config(
     return LoadedConfig(config, file, given)
 
 
-def name_place(error: MltrainError, file: FilePath | None, overrides: Mapping[str, Any]) -> None:
+def name_place(
+    error: MltrainError, file: FilePath | None, overrides: Mapping[str, Any], *, by_hand: str = "command line"
+) -> None:
     """Give an error that names a key of the configuration the file and line, or the command line, of that key."""
     if not _is_key(error.where):
         return
@@ -116,7 +119,7 @@ def name_place(error: MltrainError, file: FilePath | None, overrides: Mapping[st
         lines = read_yaml(file)[1] if file is not None else {}
     except ConfigError:
         return
-    places, path = Places(file, lines, overrides), tuple(str(error.where).split("."))
+    places, path = Places(file, lines, overrides, by_hand), tuple(str(error.where).split("."))
     if places.on_command_line(path) or path[:1] in lines:
         error.where = places.of(path)
 

@@ -26,18 +26,20 @@ class Places:
     Args:
         file: the YAML file, or None for content that is at hand.
         lines: the line of each key of the file.
-        overrides: dotted key -> value, set on the command line.
+        overrides: dotted key -> value, set by hand.
+        by_hand: what the overrides are called: the command line, or an argument of a Python function.
     """
 
     file: FilePath | None
     lines: Mapping[Path, int]
     overrides: Mapping[str, Any]
+    by_hand: str = "command line"
 
     def of(self, path: Path) -> str:
         """Return the place of a key, with the key: `x.yaml:3, training.batch_size`."""
         key = dotted(path)
         if self.on_command_line(path):
-            return f"command line, {key}"
+            return f"{self.by_hand}, {key}"
         if self.file is None:
             return key or "config"
         line = self._line(path)

@@ -77,6 +77,12 @@ class OptimizerSection(Section):
     fused: bool | None = Field(
         None, description="One kernel for the whole step. null: where torch has it for the device."
     )
+    layer_decay: float | None = Field(
+        None, gt=0.0, le=1.0, description="Factor of the learning rate from each layer to the one below it. null: 1."
+    )
+    decay_norms_and_biases: bool = Field(
+        False, description="Apply weight decay to biases and to the scales of norms as well."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of torch's optimizer, by name."
     )

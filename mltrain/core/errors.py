@@ -18,35 +18,32 @@ class MltrainError(Exception):
         what: what is wrong, with the values that are wrong.
         where: the file, line, config key or path it concerns.
         fix: what to do about it, as an instruction.
+        problems: where several things are wrong, one whole message each; they take the place of the three others.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        super().__init__(what)
-        self.what, self.where, self.fix = what, where, fix
-
-    def __str__(self) -> str:
-        message = f"{self.where}: {self.what}" if self.where else self.what
-        return one_line(f"{message.rstrip('.')}. {self.fix}" if self.fix else message)
-
-
-class ConfigError(MltrainError):
-    """The configuration (file or command line) cannot be used. `problems` holds one message a problem."""
-
     def __init__(
         self, what: str, *, where: str | None = None, fix: str | None = None, problems: list[str] | None = None
     ) -> None:
-        super().__init__(what, where=where, fix=fix)
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
         self._problems = [one_line(problem) for problem in problems or []]
 
     def __str__(self) -> str:
-        return " ".join(self._problems) or super().__str__()
+        if self._problems:
+            return " ".join(self._problems)
+        message = f"{self.where}: {self.what}" if self.where else self.what
+        return one_line(f"{message.rstrip('.')}. {self.fix}" if self.fix else message)
 
     @property
     def problems(self) -> list[str]:
         """One line for each problem."""
         return self._problems or [str(self)]
+
+
+class ConfigError(MltrainError):
+    """The configuration (file or command line) cannot be used."""
 
 
 class DataError(MltrainError):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["LogContext", "close_log", "is_terminal", "log", "open_console_log", "open_file_log"]
+__all__ = [
+    "LogContext",
+    "close_log",
+    "console_is_open",
+    "console_log",
+    "is_terminal",
+    "log",
+    "open_console_log",
+    "open_file_log",
+]
 
 log = logging.getLogger("mltrain")
 
@@ -74,6 +85,31 @@ def open_console_log(level: int = logging.INFO) -> None:
     log.addHandler(handler)
     log.setLevel(min(level, log.level or logging.INFO))
     log.propagate = False
+
+
+def console_is_open() -> bool:
+    """Return whether the log is shown on standard error."""
+    return any(handler.get_name() == "console" for handler in log.handlers)
+
+
+@contextlib.contextmanager
+def console_log() -> Iterator[None]:
+    """Show the log on standard error while the block runs; one that is open, as the command line's, stays as it is.
+
+    Of several processes the first one alone shows it.
+    """
+    if os.environ.get("RANK", "0") != "0" or console_is_open():
+        yield
+        return
+    level, propagate = log.level, log.propagate
+    open_console_log()
+    try:
+        yield
+    finally:
+        for handler in [handler for handler in log.handlers if handler.get_name() == "console"]:
+            log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
 
 
 def open_file_log(path: Path) -> logging.Handler:

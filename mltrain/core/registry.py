@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from mltrain.core.errors import ConfigError
 
@@ -41,6 +43,12 @@ class Registry(Generic[T]):
         """Return a decorator that enters its class or function under `name`. A taken name is refused."""
 
         def enter(item: T) -> T:
+            if missing := sorted(getattr(item, "__abstractmethods__", ())):
+                raise ConfigError(
+                    f"{self.kind} {name!r} lacks {', '.join(missing)}",
+                    where=_place(item),
+                    fix=f"Add {'them' if len(missing) > 1 else 'it'} to the class.",
+                )
             foreign = name in self._builtin and self._builtin[name] not in sys.modules
             if foreign or (name in self._items and _identity(self._items[name]) != _identity(item)):
                 raise ConfigError(
@@ -77,6 +85,16 @@ class Registry(Generic[T]):
                     where=self.config_key,
                     fix="Mend or remove the package that brings it.",
                 ) from error
+
+
+def _place(item: Any) -> str:
+    """Return the file and line of a class or function, with its name."""
+    name = str(getattr(item, "__qualname__", item))
+    try:
+        file, line = inspect.getsourcefile(item), inspect.getsourcelines(item)[1]
+    except (OSError, TypeError):  # made in a notebook or by other code
+        return name
+    return f"{Path(file or '').name}:{line}, {name}"
 
 
 def _identity(item: object) -> tuple[object, ...]:

@@ -15,7 +15,14 @@ from typing import NamedTuple
 from mltrain.core.errors import DataError
 from mltrain.data.image_files import first_few, printable
 
-__all__ = ["Assignment", "LabelledFile", "assign_hold_out", "assign_k_folds"]
+__all__ = [
+    "Assignment",
+    "ContentOrder",
+    "LabelledFile",
+    "assign_hold_out",
+    "assign_k_folds",
+    "refuse_two_classes",
+]
 
 
 class LabelledFile(NamedTuple):
@@ -70,10 +77,10 @@ def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: flo
         DataError: one content under two classes, or a class with too few different files for so many folds.
     """
     classes = _group_by_class(files)
-    test = _draw(classes, test_ratio, _Order(seed, "test"))
+    test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
     _refuse_small(classes, remaining, needed=folds, purpose=f"{folds} folds", many_folds=True)
-    return Assignment(test, _deal(remaining, folds, _Order(seed, "folds")))
+    return Assignment(test, _deal(remaining, folds, ContentOrder(seed, "folds")))
 
 
 def assign_hold_out(
@@ -93,51 +100,61 @@ def assign_hold_out(
         DataError: as for `assign_k_folds`.
     """
     classes = _group_by_class(files)
-    test = _draw(classes, test_ratio, _Order(seed, "test"))
+    test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
-    _refuse_small(classes, remaining, needed=2, purpose="training and validation", many_folds=False)
+    _refuse_small(classes, remaining, needed=2, purpose="training and validation, which need 2", many_folds=False)
     share = validation_ratio / (1 - test_ratio)
     return Assignment(
-        test, tuple(_draw(remaining, share, _Order(seed, f"hold-out {fold}"), keep=1) for fold in range(folds))
+        test, tuple(_draw(remaining, share, ContentOrder(seed, f"hold-out {fold}"), keep=1) for fold in range(folds))
     )
 
 
-class _Order:
+class ContentOrder:
     """An order of contents that looks random: by a hash of the seed, of what is drawn, and of the content."""
 
     def __init__(self, seed: int, purpose: str) -> None:
         self._prefix = f"{seed}\0{purpose}\0".encode()
 
     def key(self, digest: str) -> bytes:
+        """Return the place of a content in the order."""
         return hashlib.blake2b(self._prefix + digest.encode(), digest_size=16).digest()
 
     def groups(self, groups: Sequence[_Group]) -> list[_Group]:
+        """Return groups in order."""
         return sorted(groups, key=lambda group: self.key(group.digest))
 
     def classes(self, classes: Sequence[_ClassGroups]) -> list[_ClassGroups]:
-        # Not by name: renaming a class must change nothing.
+        """Return classes in the order of their first contents. Not by name: renaming a class must change nothing."""
         return sorted(classes, key=lambda members: min(self.key(group.digest) for group in members.groups))
 
 
-def _group_by_class(files: Iterable[LabelledFile]) -> list[_ClassGroups]:
-    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+def refuse_two_classes(files: Iterable[LabelledFile]) -> None:
+    """Raise DataError where one content has two classes."""
     first: dict[str, LabelledFile] = {}
     clashes: list[tuple[str, str]] = []
     for file in sorted(files):
-        sizes[file.class_name][file.digest] += 1
         other = first.setdefault(file.digest, file)
         if other.class_name != file.class_name:
             clashes.append((other.path, file.path))
     if clashes:
         pairs = [f"{one} = {two}" for one, two in clashes]
         raise DataError(
-            f"the same content under two classes ({len(clashes)} pairs): {first_few(pairs)}",
+            f"the same content under two classes ({len(clashes)} {'pair' if len(clashes) == 1 else 'pairs'}): "
+            f"{first_few(pairs)}",
             fix="Remove the copies that are labelled wrongly.",
         )
+
+
+def _group_by_class(files: Iterable[LabelledFile]) -> list[_ClassGroups]:
+    files = sorted(files)
+    refuse_two_classes(files)
+    sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for file in files:
+        sizes[file.class_name][file.digest] += 1
     return [_ClassGroups(name, [_Group(*item) for item in counts.items()]) for name, counts in sizes.items()]
 
 
-def _draw(classes: Sequence[_ClassGroups], share: float, order: _Order, keep: int = 0) -> frozenset[str]:
+def _draw(classes: Sequence[_ClassGroups], share: float, order: ContentOrder, keep: int = 0) -> frozenset[str]:
     """Return the digests of about `share` of the files of each class, of which at least `keep` groups are left."""
     if share == 0:
         return frozenset()
@@ -170,7 +187,7 @@ def _fill(groups: Sequence[_Group], wanted: int, most: int) -> list[str]:
     return taken or [min(groups, key=lambda group: group.size).digest]
 
 
-def _deal(classes: Sequence[_ClassGroups], folds: int, order: _Order) -> tuple[frozenset[str], ...]:
+def _deal(classes: Sequence[_ClassGroups], folds: int, order: ContentOrder) -> tuple[frozenset[str], ...]:
     """Deal out each class's groups, the largest first, to the fold that has least of the class, then least in all."""
     dealt: list[list[str]] = [[] for _ in range(folds)]
     totals = [0] * folds
@@ -185,12 +202,16 @@ def _deal(classes: Sequence[_ClassGroups], folds: int, order: _Order) -> tuple[f
 
 
 def _describe(members: _ClassGroups, rest: _ClassGroups) -> str:
-    """Return the numbers of a class: "'ants' has 6 different files, of which 2 for the test leave 4"."""
-    text = f"class '{printable(members.name)}' has {len(members.groups)} different files"
+    """Return the numbers of a class: "class 'ants' has 6 different images; the test set takes 2, which leaves 4"."""
+    text = f"class '{printable(members.name)}' has {_count(len(members.groups), 'different image')}"
     if copies := members.size - len(members.groups):
-        text += f" (and {copies} copies)"
+        text += f" (and {_count(copies, 'exact copy', 'exact copies')})"
     taken = len(members.groups) - len(rest.groups)
-    return f"{text}, of which {taken} for the test leave {len(rest.groups)}" if taken else text
+    return f"{text}; the test set takes {taken}, which leaves {len(rest.groups)}" if taken else text
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _refuse_small(
@@ -206,8 +227,9 @@ def _refuse_small(
     if not small:
         return
     possible = min(len(rest.groups) for _, rest in small)
-    fix = "Add files to it, move the class away, or ask for a smaller test set"
+    fix = "Add images to the class or leave it out, or ask for a smaller test set"
     if many_folds and possible > 1:
-        fix = f"{fix} or --folds {possible}"
-    more = f" (and so for {len(small) - 1} more of the {len(classes)} classes)" if len(small) > 1 else ""
-    raise DataError(f"{_describe(*small[0])}, too few for {purpose}{more}", fix=f"{fix}.")
+        fix = f"{fix} or for --folds {possible}"
+    others = len(small) - 1
+    more = f" ({_count(others, 'more class has', 'more classes have')} too few as well)" if others else ""
+    raise DataError(f"{_describe(*small[0])}: too few for {purpose}{more}", fix=f"{fix}.")

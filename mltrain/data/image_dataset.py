@@ -10,8 +10,11 @@ import torch
 from mltrain.core.seeding import SampleGenerator
 from mltrain.data.image_decoding import decode_image
 from mltrain.data.image_transforms import ImageTransform
+from mltrain.data.mixing import Mix, Mixing
 
-__all__ = ["ImageDataset"]
+__all__ = ["ImageDataset", "ImageItem"]
+
+ImageItem = tuple[torch.Tensor, int] | tuple[torch.Tensor, int, Mix]
 
 
 class ImageDataset:
@@ -22,10 +25,19 @@ class ImageDataset:
         paths: image files, relative to `root`; they are the samples' IDs.
         labels: class index of each image.
         transform: image and generator -> uint8 pixels (C, H, W).
+        mixing: how samples of the training split are mixed with their neighbours; None: they are not.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str], labels: Sequence[int], transform: ImageTransform) -> None:
-        self._root, self._paths, self._labels, self._transform = root, list(paths), list(labels), transform
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        transform: ImageTransform,
+        mixing: Mixing | None = None,
+    ) -> None:
+        self._root, self._paths, self._labels = root, list(paths), list(labels)
+        self._transform, self._mixing = transform, mixing
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -34,7 +46,12 @@ class ImageDataset:
         """Return the image's path, relative to the data folder."""
         return self._paths[index]
 
-    def load(self, index: int, generator: SampleGenerator | None) -> tuple[torch.Tensor, int]:
-        """Return pixels, uint8 (C, H, W), and the class index."""
-        image = decode_image(self._root / self._paths[index], self._transform.mode, min_side=self._transform.min_side)
-        return self._transform(image, generator), self._labels[index]
+    def load(self, index: int, generator: SampleGenerator | None) -> ImageItem:
+        """Return pixels, uint8 (C, H, W), the class index and, in training with mixing, how the sample is mixed."""
+        transform, label = self._transform, self._labels[index]
+        min_side = transform.min_side if generator is None else transform.training_min_side
+        image = decode_image(self._root / self._paths[index], transform.mode, min_side=min_side)
+        pixels = transform(image, generator)
+        if generator is None or self._mixing is None:
+            return pixels, label
+        return pixels, label, self._mixing.draw(generator)

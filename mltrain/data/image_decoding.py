@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mltrain.core.errors import DataError
 
-__all__ = ["ImageMode", "decode_image"]
+__all__ = ["ImageMode", "convert_image", "decode_image"]
 
 ImageMode = Literal["RGB", "L"]
 
@@ -58,7 +58,7 @@ def decode_image(path: Path, mode: ImageMode, *, min_side: int | None = None) ->
         raise DataError(
             f"the image cannot be read ({error.strerror})",
             where=str(path),
-            fix="Restore the file or its permissions, or run ml-split again.",
+            fix="Restore the file or its permissions, or leave it out.",
         ) from None
     try:
         return _decode(content, mode, min_side)
@@ -68,18 +68,23 @@ def decode_image(path: Path, mode: ImageMode, *, min_side: int | None = None) ->
         raise DataError(
             _cause(content, error),
             where=str(path),
-            fix="Replace it with a whole PNG or JPEG file, or remove it and run ml-split again.",
+            fix="Replace it with a whole PNG or JPEG file, or leave it out.",
         ) from None
+
+
+def convert_image(image: Image.Image, mode: ImageMode) -> Image.Image:
+    """Return an image that Pillow has opened as `decode_image` gives it: upright, in 8 bits a channel."""
+    image.load()
+    pixels = _convert(image, mode)
+    operation = _UPRIGHT.get(_orientation(image))
+    return pixels if operation is None else pixels.transpose(operation)
 
 
 def _decode(content: bytes, mode: ImageMode, min_side: int | None) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         if min_side is not None:
             image.draft(mode, (min_side, min_side))
-        image.load()
-        pixels = _convert(image, mode)
-        operation = _UPRIGHT.get(_orientation(image))
-        return pixels if operation is None else pixels.transpose(operation)
+        return convert_image(image, mode)
 
 
 def _cause(content: bytes, error: Exception) -> str:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mltrain.core.errors import DataError
+from mltrain.core.files import content_digests
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFile", "ImageFolder", "first_few", "printable", "scan_image_folder"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageFile",
+    "ImageFolder",
+    "first_few",
+    "image_digests",
+    "is_one_line",
+    "printable",
+    "scan_image_folder",
+]
 
 # The usual suffixes of the formats that `image_decoding` opens.
 IMAGE_SUFFIXES = frozenset({
@@ -58,7 +68,23 @@ def first_few(names: Sequence[str], limit: int = 3) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def scan_image_folder(root: Path) -> ImageFolder:
+def image_digests(root: Path, paths: Iterable[str]) -> list[str]:
+    """Return the content digest of each file, in the order given; paths are relative to `root`.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    try:
+        return content_digests(root / path for path in paths)
+    except OSError as error:
+        raise DataError(
+            f"the image cannot be read ({error.strerror})",
+            where=printable(str(error.filename or root)),
+            fix="Restore the file or its permissions.",
+        ) from None
+
+
+def scan_image_folder(root: Path, *, fewest_classes: int = 2) -> ImageFolder:
     """List the images of `root`, whose immediate subfolders are the classes and may hold folders of their own.
 
     Files are known by their suffix; their content is not read. Hidden files and folders, and those that tools leave
@@ -66,8 +92,8 @@ def scan_image_folder(root: Path) -> ImageFolder:
     it.
 
     Raises:
-        DataError: the folder is missing or unreadable, holds no class folders or only one, a class has no images,
-            a file is empty, a link is broken, or a name cannot be written as a line of UTF-8.
+        DataError: the folder is missing or unreadable, holds no class folders or fewer than `fewest_classes`, a class
+            has no images, a file is empty, a link is broken, or a name cannot be written as a line of UTF-8.
     """
     if not root.is_dir():
         what = "this is not a folder" if root.exists() else "there is no such folder"
@@ -79,7 +105,7 @@ def scan_image_folder(root: Path) -> ImageFolder:
         raise DataError(what, where=printable(str(root)), fix=_LAYOUT.format(root=printable(root.name)))
     classes = {name: scan.images_below(name) for name in class_names}
     scan.refuse_unusable()
-    _refuse_unusable_classes(root, classes, scan.skipped)
+    _refuse_unusable_classes(root, classes, scan.skipped, fewest_classes)
     if loose:
         scan.skipped[f"images outside the class folders, directly in {printable(root.name)}"] = loose
     return ImageFolder(root, classes, dict(sorted(scan.skipped.items())))
@@ -91,7 +117,7 @@ class _Scan:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.skipped: Counter[str] = Counter()
-        self._unwritable = [] if _is_one_line(root.name) else [root.name]
+        self._unwritable = [] if is_one_line(root.name) else [root.name]
         self._unreachable: list[str] = []
         self._empty: list[str] = []
 
@@ -172,11 +198,13 @@ class _Scan:
                 where=printable(str(self.root / folder)),
                 fix="Mend its permissions, or move it out of the data.",
             ) from None
-        self._unwritable.extend(f"{folder}/{entry.name}" for entry in listed if not _is_one_line(entry.name))
+        self._unwritable.extend(f"{folder}/{entry.name}" for entry in listed if not is_one_line(entry.name))
         return sorted(listed, key=lambda entry: entry.name)
 
 
-def _refuse_unusable_classes(root: Path, classes: dict[str, list[ImageFile]], skipped: Counter[str]) -> None:
+def _refuse_unusable_classes(
+    root: Path, classes: dict[str, list[ImageFile]], skipped: Counter[str], fewest_classes: int
+) -> None:
     place, layout = printable(str(root)), _LAYOUT.format(root=printable(root.name))
     empty = [name for name, images in classes.items() if not images]
     if empty:
@@ -186,14 +214,14 @@ def _refuse_unusable_classes(root: Path, classes: dict[str, list[ImageFile]], sk
             where=place,
             fix="Add images to them, or move the folders away.",
         )
-    if len(classes) == 1:
+    if len(classes) < fewest_classes:
         raise DataError(f"a single class, {first_few(list(classes))}; at least two are needed", where=place, fix=layout)
     nested = all(image.path.count("/") > 1 for images in classes.values() for image in images)
     if nested and _SPLIT_NAMES.issuperset(name.lower() for name in classes):
         raise DataError(
             f"the folders {first_few(list(classes))} look like splits, not classes",
             where=place,
-            fix=f"{layout} ml-split makes the splits.",
+            fix=f"{layout} Data that is divided already needs no ml-split: set data.data_dir to this folder.",
         )
 
 
@@ -204,7 +232,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_one_line(name: str) -> bool:
+def is_one_line(name: str) -> bool:
+    """Return whether a name can be written as one line of UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ import atexit
 import itertools
 import signal
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -19,14 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from mltrain.core.errors import MltrainError
 from mltrain.core.seeding import SampleGenerator, hash_id, mix, stream_key
+from mltrain.data.batches import Batch, Collate, collated
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.plan import Cut, Indices, Position, Share
 
 __all__ = ["Batch", "EvaluationLoader", "LoaderSettings", "Plan", "TrainingStream", "Window"]
 
-Batch = dict[str, torch.Tensor]
 _RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
-Collate = Callable[[list[Any]], Batch]
 _Key = tuple[int, list[int]]
 _Item = TypeVar("_Item")
 _BLOCK = 32
@@ -121,7 +120,12 @@ class _Collation:
         self._collate = collate
 
     def __call__(self, items: list[Any] | _Failure) -> Batch | _Failure:
-        return items if isinstance(items, _Failure) else self._collate(items)
+        if isinstance(items, _Failure):
+            return items
+        try:
+            return collated(items, self._collate)
+        except MltrainError as error:
+            return _Failure(error)
 
 
 class _KeyedLoader(DataLoader[Any]):

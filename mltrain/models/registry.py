@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,18 +13,32 @@ from torch import nn
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import Registry, nearest
 
-__all__ = ["IMAGE_MODELS", "build_image_model", "logits_of", "register_image_model"]
+__all__ = ["IMAGE_MODELS", "build_image_model", "logits_of", "published_weights", "register_image_model"]
 
 Builder = Callable[..., nn.Module]
-"""(num_classes, channels, image_size, **options) -> module that maps float pixels (B, C, H, W) to logits."""
+"""(num_classes, channels, image_size, **options) -> module that maps float pixels (B, C, H, W) to logits.
 
+A builder may have an attribute `published`: the hub name of the weights that were published for it.
+"""
+
+_TRANSFORMERS = "mltrain.models.transformers_models"
 IMAGE_MODELS: Registry[Builder] = Registry(
     "image model",
     builtin={
+        "convnextv2_atto": _TRANSFORMERS,
+        "convnextv2_nano": _TRANSFORMERS,
+        "convnextv2_tiny": _TRANSFORMERS,
+        "efficientnet_b0": _TRANSFORMERS,
         "mlp": "mltrain.models.small_networks",
-        "resnet18": "mltrain.models.resnet",
+        "mobilenet_v2": _TRANSFORMERS,
+        "resnet18": _TRANSFORMERS,
+        "resnet34": _TRANSFORMERS,
+        "resnet50": _TRANSFORMERS,
         "simple_cnn": "mltrain.models.small_networks",
         "tiny_net": "mltrain.models.small_networks",
+        "vit_base": _TRANSFORMERS,
+        "vit_small": _TRANSFORMERS,
+        "vit_tiny": _TRANSFORMERS,
     },
     group="mltrain.image_models",
     config_key="model.architecture",
@@ -33,20 +48,32 @@ register_image_model = IMAGE_MODELS.register
 
 
 def build_image_model(
-    architecture: str, *, num_classes: int, channels: int, image_size: int, options: Mapping[str, Any]
+    architecture: str,
+    *,
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    options: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Return a new image classifier with fresh weights.
+
+    Args:
+        architecture: a known name; a folder that `save_pretrained` wrote; a hub name; or `timm/NAME`.
+        num_classes: size of the output.
+        channels: of the images.
+        image_size: side of the images, in pixels.
+        options: arguments of the architecture.
+        config: a transformers configuration that holds all of this already: a package's, which needs no folder or hub.
 
     Raises:
         ConfigError: unknown architecture, or an option that it does not take.
     """
-    builder = IMAGE_MODELS.get(architecture)
-    known = [name for name in inspect.signature(builder).parameters if name not in _GIVEN]
-    for name in options:
-        if name not in known:
-            close = nearest(name, known)
-            hint = f"Did you mean {close}?" if close else f"It takes: {', '.join(known) or 'no options'}."
-            raise ConfigError(f"{architecture} has no option {name!r}", where=f"model.options.{name}", fix=hint)
+    if config is not None:
+        builder: Builder = importlib.import_module(_TRANSFORMERS).TransformersModel(config)
+        return builder(num_classes=num_classes, channels=channels, image_size=image_size)
+    builder = _builder(architecture)
+    _check_options(architecture, builder, options)
     try:
         return builder(num_classes=num_classes, channels=channels, image_size=image_size, **options)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -55,9 +82,47 @@ def build_image_model(
         ) from error
 
 
+def published_weights(architecture: str) -> str:
+    """Return the hub name, or the folder, of the weights that belong to an architecture.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    published: str | None = getattr(_builder(architecture), "published", None)
+    if published is None:
+        raise ConfigError(
+            f"{architecture} has no published weights", where="model.weights", fix="Set it to null, or to a path."
+        )
+    return published
+
+
 def logits_of(output: Any) -> torch.Tensor:
     """Return the logits: transformers' models give an object that holds them, plain modules the tensor itself."""
     return output if isinstance(output, torch.Tensor) else output.logits
 
 
 _GIVEN = ("num_classes", "channels", "image_size")
+
+
+def _builder(architecture: str) -> Builder:
+    """Return the builder of a known name, or of one that says where the model comes from."""
+    if "/" in architecture or "\\" in architecture or architecture not in IMAGE_MODELS.names():
+        if architecture.startswith("timm/"):
+            timm_model: Builder = importlib.import_module("mltrain.models.timm_models").TimmModel(architecture)
+            return timm_model
+        elsewhere: Builder | None = importlib.import_module(_TRANSFORMERS).named_elsewhere(architecture)
+        if elsewhere is not None:
+            return elsewhere
+    return IMAGE_MODELS.get(architecture)
+
+
+def _check_options(architecture: str, builder: Builder, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(builder).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name in parameters if name not in _GIVEN]
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"Did you mean {close}?" if close else f"It takes: {', '.join(known) or 'no options'}."
+            raise ConfigError(f"{architecture} has no option {name!r}", where=f"model.options.{name}", fix=hint)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,7 +20,10 @@ from mltrain.core.registry import Registry
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 
-Predict = Callable[[Sequence[Any]], list[dict[str, Any]]]
+if TYPE_CHECKING:
+    from PIL import Image
+
+Predict = Callable[[Any], list[dict[str, Any]]]
 
 __all__ = ["TASKS", "Losses", "Metrics", "Predict", "Task", "register_task", "task_config_class"]
 
@@ -36,6 +40,21 @@ class Losses:
     values: torch.Tensor
     outputs: Any
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, torch.Tensor) or self.values.ndim != 1:
+            raise _wrong_losses(self.values)
+
+
+def _wrong_losses(values: Any) -> ConfigError:
+    """Return what is wrong, with the place in the task's code that made the losses."""
+    frame = sys._getframe(3)  # of the caller of Losses(...)
+    given = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
+    return ConfigError(
+        f"the losses of a batch are {given}; there must be one loss for each example, shape (B,)",
+        where=f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}, {frame.f_code.co_qualname}",
+        fix="With torch's losses: reduction='none', and the mean over all dimensions but the first.",
+    )
 
 
 class Metrics(ABC):
@@ -109,9 +128,28 @@ class Task(ABC):
         """
         return None
 
+    @property
+    def group_size(self) -> int:
+        """How many neighbours of a training window `collate` combines with one another; no cut separates them.
+
+        1: every sample stands for itself. Otherwise the batch size must be a multiple of it, and the last group of a
+        window may be smaller. Evaluation always takes single samples.
+        """
+        return 1
+
     def metric_names(self) -> tuple[str, ...]:
         """Return the names that are logged for each split. A task whose losses have parts adds theirs."""
         return ("loss", *self.metrics().names)
+
+    def preview(self, batch: Batch) -> list[tuple[Image.Image, str]]:
+        """Return what people can see of each example of a collated batch: an image and a caption of one line.
+
+        Raises:
+            ConfigError: the task has nothing to show.
+        """
+        raise ConfigError(
+            f"{self.config.task} has nothing to show", where="task", fix=f"Add {type(self).__name__}.preview."
+        )
 
     def data_facts(self) -> dict[str, Any]:
         """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts)."""
@@ -135,7 +173,11 @@ class Task(ABC):
 
 TASKS: Registry[type[Task]] = Registry(
     "task",
-    builtin={"image_classification": "mltrain.tasks.image_classification"},
+    builtin={
+        "image_classification": "mltrain.tasks.image_classification",
+        "own_classification": "mltrain.tasks.own_module",
+        "own_loss": "mltrain.tasks.own_module",
+    },
     group="mltrain.tasks",
     config_key="task",
 )

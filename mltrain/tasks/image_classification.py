@@ -1,31 +1,35 @@
-"""`image_classification`: one label an image, from class folders."""
+"""`image_classification`: one label an image, from class folders or a table."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from mltrain.config.schema import Config
-from mltrain.core.errors import ConfigError, DataError
-from mltrain.core.files import content_digests
+from mltrain.core.errors import ConfigError
+from mltrain.core.logging import log
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.image_dataset import ImageDataset
-from mltrain.data.image_decoding import decode_image
+from mltrain.data.image_sources import read_image_splits
+from mltrain.data.image_table import TableColumns
+from mltrain.data.image_transforms import to_image
 from mltrain.data.loader import Batch
-from mltrain.data.splits import FoldFiles, class_of, read_split
+from mltrain.data.mixing import mix_pairs
+from mltrain.models.freezing import freeze
 from mltrain.models.registry import build_image_model, logits_of
+from mltrain.models.weight_loading import load_weights
+from mltrain.models.weights import find_weights
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
 from mltrain.tasks.classification_metrics import ClassificationMetrics
 from mltrain.tasks.classification_report import write_classification_report
 from mltrain.tasks.image_pipeline import ImagePipeline
+from mltrain.tasks.image_prediction import ImagePredictor, predicted_classes
 from mltrain.tasks.image_sections import ImageDataSection, ImageModelSection
 
 __all__ = ["ImageClassification"]
@@ -33,11 +37,12 @@ __all__ = ["ImageClassification"]
 
 @register_task("image_classification")
 class ImageClassification(Task):
-    """Cross-entropy over the class folders of `data.data_dir`, split by the files that `ml-split` writes."""
+    """Cross-entropy over the classes of the images in `data.data_dir`: see `data.image_sources` for their layouts."""
 
     data_section = ImageDataSection
     model_section = ImageModelSection
     headline: ClassVar[tuple[str, str]] = ("val/accuracy", "max")
+    _initial_weights: Mapping[str, str] | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -45,43 +50,87 @@ class ImageClassification(Task):
         assert isinstance(config.model, ImageModelSection)
         self._data, self._model = config.data, config.model
         self.pipeline = ImagePipeline.from_section(config.data)
-        self._root = Path(config.data.data_dir)
-        splits_dir = Path(config.data.splits_dir) if config.data.splits_dir else self._root / "splits"
-        self._files = read_split(splits_dir, config.data.fold)
-        self.classes = list(self._files.classes)
-        self._check_files()
+        self._splits = read_image_splits(
+            Path(config.data.data_dir),
+            config.data.fold,
+            splits_dir=Path(config.data.splits_dir) if config.data.splits_dir else None,
+            table=config.data.table,
+            columns=TableColumns(config.data.path_column, config.data.label_column, split=config.data.split_column),
+        )
+        self.classes = self._splits.classes
         self._check_classes()
+        for notice in self._splits.notices():
+            log.warning("%s", notice)
 
     def datasets(self) -> dict[str, SampleDataset]:
         """Return the splits that have files."""
         index = {name: number for number, name in enumerate(self.classes)}
         return {
-            split: ImageDataset(self._root, paths, [index[class_of(path)] for path in paths], self.pipeline.transform)
-            for split, paths in self._paths().items()
-            if paths
+            split: ImageDataset(
+                self._splits.root,
+                part.paths,
+                [index[label] for label in part.labels],
+                self.pipeline.transform,
+                self.pipeline.mixing,
+            )
+            for split, part in self._splits.splits.items()
+            if part.paths
         }
 
     def collate(self, items: list[Any]) -> Batch:
-        """Return pixels, uint8 (B, C, H, W), and labels, int64 (B,)."""
-        pixels, labels = zip(*items, strict=True)
-        return {"pixels": torch.stack(pixels), "labels": torch.tensor(labels)}
+        """Return pixels, uint8 (B, C, H, W), and labels, int64 (B,).
+
+        Where images are mixed, also the label that each took in, `partner_labels`, int64 (B,), and the share of the
+        target that stayed its own, `own_shares`, float32 (B,).
+        """
+        pixels, labels, *mixes = zip(*items, strict=True)
+        batch = {"pixels": torch.stack(pixels), "labels": torch.tensor(labels)}
+        if mixes:
+            batch["pixels"], partners, batch["own_shares"] = mix_pairs(batch["pixels"], mixes[0])
+            batch["partner_labels"] = batch["labels"][partners]
+        return batch
+
+    @property
+    def group_size(self) -> int:
+        """2 where neighbours are mixed."""
+        return 1 if self.pipeline.mixing is None else 2
+
+    def preview(self, batch: Batch) -> list[tuple[Image.Image, str]]:
+        """Return the pixels of each image with its class, or both classes where it is mixed."""
+        names = [self.classes[label] for label in batch["labels"].tolist()]
+        if "partner_labels" in batch:
+            partners = [self.classes[label] for label in batch["partner_labels"].tolist()]
+            mixed = zip(names, batch["own_shares"].tolist(), partners, strict=True)
+            names = [own if share == 1 else f"{share:.0%} {own}, {partner}" for own, share, partner in mixed]
+        return list(zip(map(to_image, batch["pixels"]), names, strict=True))
 
     def build_model(self) -> nn.Module:
-        """Return the configured classifier."""
-        return build_image_model(
-            self._model.architecture,
+        """Return the configured classifier, with its initial weights and its frozen parts."""
+        wish = self._model
+        model = build_image_model(
+            wish.architecture,
             num_classes=len(self.classes),
             channels=self.pipeline.channels,
             image_size=self.pipeline.transform.image_size,
-            options=self._model.options,
+            options=wish.options,
         )
+        if wish.weights is not None:
+            self._initial_weights = load_weights(model, find_weights(wish.weights, wish.architecture))
+        freeze(model, wish.freeze)
+        return model
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
-        """Return cross-entropy per image; the outputs are the logits (B, C)."""
+        """Return cross-entropy per image, of a mixed one with both labels in proportion; the outputs: logits (B, C)."""
         logits = logits_of(model(self.pipeline.normalization.apply(batch["pixels"])))
-        smoothing = self.config.training.label_smoothing
-        values = F.cross_entropy(logits.float(), batch["labels"], reduction="none", label_smoothing=smoothing)
+        values = self._cross_entropy(logits, batch["labels"])
+        if "partner_labels" in batch:
+            # Cross-entropy is linear in its target.
+            values = values.lerp(self._cross_entropy(logits, batch["partner_labels"]), 1 - batch["own_shares"])
         return Losses(values, logits)
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        smoothing = self.config.training.label_smoothing
+        return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
     def metrics(self) -> Metrics:
         """Return accuracy and macro precision, recall and F1."""
@@ -93,18 +142,14 @@ class ImageClassification(Task):
 
     def data_facts(self) -> dict[str, Any]:
         """Return the digest of all files with their splits, the classes and their counts."""
-        paths = self._paths()
-        digests = self._digests([path for split in paths.values() for path in split])
-        content = {split: sorted((path, digests[path]) for path in files) for split, files in paths.items()}
-        counts = {split: dict(sorted(Counter(map(class_of, files)).items())) for split, files in paths.items()}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return {"digest": digest, "classes": self.classes, "counts": counts}
+        return self._splits.facts()
 
     def package(self) -> dict[str, Any]:
         """Return the architecture, the classes and the pipeline."""
         return {
-            "architecture": self._model.architecture,
+            "architecture": _portable(self._model.architecture),
             "options": self._model.options,
+            "initial_weights": self._initial_weights,
             "classes": self.classes,
             "pipeline": self.pipeline.to_json(),
         }
@@ -120,54 +165,14 @@ class ImageClassification(Task):
             channels=pipeline.channels,
             image_size=pipeline.transform.image_size,
             options=package["options"],
+            config=package.get("pretrained_config"),
         )
-
-        def predict(images: Sequence[str | Path]) -> list[dict[str, Any]]:
-            if not images:
-                return []
-            transform = pipeline.transform
-            decoded = (decode_image(Path(image), transform.mode, min_side=transform.min_side) for image in images)
-            pixels = torch.stack([transform(image, None) for image in decoded])
-            device = next(model.parameters()).device
-            with torch.inference_mode():
-                logits = logits_of(model(pipeline.normalization.apply(pixels.to(device))))
-            return predicted_classes(logits, classes)
-
-        return model, predict
+        return model, ImagePredictor(model, pipeline, classes)
 
     def write_reports(self, split: str, metrics: Metrics, *, logs: Path, reports: Path) -> None:
         """Write the classification report and the confusion matrix of a split."""
         assert isinstance(metrics, ClassificationMetrics)
         write_classification_report(split, metrics.confusion, self.classes, logs=logs, reports=reports)
-
-    def _paths(self) -> dict[str, Sequence[str]]:
-        files: FoldFiles = self._files
-        return {"train": files.train, "val": files.val, "test": files.test}
-
-    def _digests(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the content digest of each file: as `ml-split` recorded it, or read now for hand-made splits."""
-        if self._files.digests:
-            return {path: self._files.digests[path].digest for path in paths}
-        return dict(zip(paths, content_digests([self._root / path for path in paths]), strict=True))
-
-    def _check_files(self) -> None:
-        for paths in self._paths().values():
-            for path in paths:
-                try:
-                    size = (self._root / path).stat().st_size
-                except OSError:
-                    raise DataError(
-                        "is named in the split but is not there",
-                        where=str(self._root / path),
-                        fix="Put it back, or run ml-split again.",
-                    ) from None
-                recorded = self._files.digests.get(path)
-                if recorded is not None and size != recorded.size:
-                    raise DataError(
-                        f"has {size} bytes; it had {recorded.size} when it was split",
-                        where=str(self._root / path),
-                        fix="Put the old file back, or run ml-split again with --overwrite.",
-                    )
 
     def _check_classes(self) -> None:
         wish = self._model.num_classes
@@ -180,8 +185,6 @@ class ImageClassification(Task):
             )
 
 
-def predicted_classes(logits: torch.Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return, for logits (B, C), one row an example: the most probable class and its probability."""
-    probability, index = logits.float().softmax(dim=-1).max(dim=-1)
-    rows = zip(index.tolist(), probability.tolist(), strict=True)
-    return [{"class": classes[number], "probability": share} for number, share in rows]
+def _portable(architecture: str) -> str:
+    """Return the name of a model; of a folder of this machine only its last part."""
+    return Path(architecture).name if Path(architecture).expanduser().is_absolute() else architecture

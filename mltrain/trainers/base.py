@@ -219,7 +219,8 @@ class Trainer:
         """Return the values of the steps since the last call. Waits for the device; every process must call it."""
         self.finite.check(self.position, wait=True)
         losses, weights = zip(*self.processes.gather(self.meter.take_recent_loss()), strict=True)
-        values = {"train/step_loss": sum(losses) / sum(weights), "train/lr": self.optimizer.param_groups[0]["lr"]}
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        values = {"train/step_loss": sum(losses) / sum(weights), "train/lr": rate}
         if self.grad_norm is not None:
             values["train/grad_norm"] = float(self.grad_norm)
         return values | self.timing.take_speed(self.samples_seen) | self.extra_values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from mltrain.config.schema import Config
+from mltrain.data.batches import collated
 from mltrain.data.loader import EvaluationLoader, Plan, TrainingStream
 from mltrain.data.plan import Cut, OrderedPlan, Position
 from mltrain.tasks.base import Task
@@ -67,7 +68,7 @@ class Loaders:
 
     def _largest_batch_bytes(self) -> int:
         sample = self.splits["train"].load(0, None)
-        return tensor_bytes(self._task.collate([sample])) * max(self._batch_size, self._eval_batch_size)
+        return tensor_bytes(collated([sample], self._task.collate)) * max(self._batch_size, self._eval_batch_size)
 
     def close(self) -> None:
         """Stop all evaluation workers."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mltrain.core.errors import ConfigError
 from mltrain.data.loader import Batch
 from mltrain.tasks.base import Losses, Metrics
 
@@ -36,6 +37,8 @@ class Meter:
 
     def add(self, losses: Losses, batch: Batch, weights: torch.Tensor | None) -> None:
         """Take in one batch; `weights` (B,) are those of its examples in a mean, None: each counts once."""
+        if not self._pending:
+            _check_count(losses.values, batch)
         values = {"loss": losses.values.detach()}
         for name, part in losses.parts.items():
             values[name] = part.detach()
@@ -92,6 +95,17 @@ class Meter:
         self._weight = _add(weights, self._weight)
         self._recent_weight = _add(weights, self._recent_weight)
         self._pending.clear()
+
+
+def _check_count(values: torch.Tensor, batch: Batch) -> None:
+    """Raise ConfigError where there are as many losses as no tensor of the batch has examples."""
+    if batch and all(tensor.shape[:1] != values.shape for tensor in batch.values()):
+        sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in batch.items())
+        raise ConfigError(
+            f"the task gave {len(values)} loss(es) for a batch of {sizes}",
+            where="losses",
+            fix="Give one loss for each example, shape (B,).",
+        )
 
 
 def _add(values: Iterable[float], start: float) -> float:

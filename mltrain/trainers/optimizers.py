@@ -11,11 +11,13 @@ from torch import nn
 from mltrain.config.training import OptimizerSection
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import nearest
+from mltrain.trainers.parameter_groups import parameter_groups
 
 __all__ = ["build_optimizer", "optimizer_class", "optimizer_names"]
 
 # LBFGS needs a closure that evaluates the loss again; SparseAdam takes sparse gradients only; Muon takes matrices only.
 _UNSUITED = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+_NAMED = ("lr", "weight_decay", "momentum", "betas", "eps", "fused")
 _FUSED_DEVICES = {"cpu", "cuda", "mps", "xpu"}
 
 
@@ -32,7 +34,7 @@ def optimizer_class(section: OptimizerSection) -> tuple[type[torch.optim.Optimiz
     """Return the class that a section names and its arguments, checked against the class's signature.
 
     Raises:
-        ConfigError: unknown optimizer, or an argument that it does not take.
+        ConfigError: unknown optimizer, an argument that it does not take, or one that has a key of its own.
     """
     known = optimizer_names()
     if section.name not in known:
@@ -41,8 +43,13 @@ def optimizer_class(section: OptimizerSection) -> tuple[type[torch.optim.Optimiz
         raise ConfigError(f"unknown optimizer {section.name!r}", where="optimizer.name", fix=hint)
     kind = known[section.name]
     accepted = [name for name in inspect.signature(kind).parameters if name != "params"]
+    for name in section.options:
+        if name in _NAMED:
+            raise ConfigError(
+                f"{name} has a key of its own", where=f"optimizer.options.{name}", fix=f"Set optimizer.{name} instead."
+            )
     arguments: dict[str, Any] = dict(section.options)
-    for name in ("lr", "weight_decay", "momentum", "betas", "eps", "fused"):
+    for name in _NAMED:
         value = getattr(section, name)
         if value is not None:
             arguments[name] = tuple(value) if name == "betas" else value
@@ -58,17 +65,31 @@ def optimizer_class(section: OptimizerSection) -> tuple[type[torch.optim.Optimiz
 
 
 def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer of a model, which must be on its device by now."""
+    """Return the optimizer of a model's trainable parameters. The model must be on its device by now.
+
+    Raises:
+        ConfigError: unknown optimizer, arguments that it does not take, or nothing to train.
+    """
     kind, arguments = optimizer_class(section)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = parameter_groups(section, model, weight_decay=_weight_decay(kind, arguments))
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if not parameters:
+        raise ConfigError("has no parameters to train", where="model", fix="Give it some, or freeze fewer.")
     if "fused" not in arguments and _can_fuse(kind, arguments, parameters):
         arguments["fused"] = True
     try:
-        return kind(parameters, **arguments)
+        return kind(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{section.name} refuses its arguments ({error})", where="optimizer", fix="Correct them."
         ) from error
+
+
+def _weight_decay(kind: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> float:
+    """Return the weight decay in force: the one given, else the optimizer's own default."""
+    own = inspect.signature(kind).parameters.get("weight_decay")
+    value: float = arguments.get("weight_decay", 0.0 if own is None else own.default)
+    return value
 
 
 def _can_fuse(kind: type[torch.optim.Optimizer], arguments: dict[str, Any], parameters: list[nn.Parameter]) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["Schedule"]
 class Schedule:
     """Sets the learning rate of each parameter group before each step.
 
+    The groups keep their proportions: `min_lr` is the lowest rate of the group with the highest, and less for others.
+
     Warm-up of W steps: base * (s + 1) / (W + 1) for s < W. The schedule proper begins at step W with the base rate.
 
     Args:
@@ -34,7 +36,9 @@ class Schedule:
         self, section: SchedulerSection, optimizer: torch.optim.Optimizer, *, steps_per_epoch: int, num_epochs: int
     ) -> None:
         self._section, self._optimizer = section, optimizer
-        self._bases: list[float] = [group["lr"] for group in optimizer.param_groups]
+        rates: list[float] = [group["lr"] for group in optimizer.param_groups]
+        self._base = max(rates)
+        self._shares = [rate / self._base for rate in rates]
         self._steps_per_epoch = steps_per_epoch
         self._warmup = _warmup_steps(section, steps_per_epoch)
         self._span = max(1, steps_per_epoch * num_epochs - self._warmup)
@@ -53,8 +57,9 @@ class Schedule:
 
     def set(self, step: int) -> None:
         """Set the learning rates for the optimizer step number `step`, from 0."""
-        for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):
-            group["lr"] = self.rate(base, step)
+        rate = self.rate(self._base, step)
+        for group, share in zip(self._optimizer.param_groups, self._shares, strict=True):
+            group["lr"] = rate * share
 
     def rate(self, base: float, step: int) -> float:
         """Return the learning rate of a group whose base rate is `base` at a step."""

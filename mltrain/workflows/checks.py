@@ -18,23 +18,35 @@ from mltrain.tasks.base import Task
 from mltrain.tracking.base import TRACKERS
 from mltrain.trainers.optimizers import build_optimizer
 
-__all__ = ["best_metric", "check_training", "plugin_callbacks"]
+__all__ = ["best_metric", "check_batch_size", "check_training", "plugin_callbacks"]
 
 T = TypeVar("T")
 
 
 def check_training(config: Config, task: Task) -> None:
-    """Raise ConfigError for an optimizer, a model, a tracker or a monitored metric that cannot be had."""
+    """Raise ConfigError for an optimizer, a model, a batch, a tracker or a monitored metric that cannot be had."""
     build_optimizer(config.optimizer, nn.ParameterList([torch.zeros(2, 2)]))
     _check_model(task)
-    for name in config.tracking.others:
-        _registered(TRACKERS, name, f"tracking.others.{name}")
+    check_batch_size(config, task)
+    for name, settings in config.tracking.settings().items():
+        _registered(TRACKERS, name, f"tracking.others.{name}").check(settings)
     if config.early_stopping.enabled:
         _check_metric(config.early_stopping.monitor, config.early_stopping.mode, "early_stopping", task)
     if config.scheduler.name == "plateau":
         _check_metric(config.scheduler.monitor, config.scheduler.mode, "scheduler", task)
     if config.checkpointing.monitor is not None:
         _check_metric(config.checkpointing.monitor, config.checkpointing.mode, "checkpointing", task)
+
+
+def check_batch_size(config: Config, task: Task) -> None:
+    """Raise ConfigError where microbatches cannot hold whole groups of samples that belong together."""
+    size = config.training.batch_size
+    if size % task.group_size:
+        raise ConfigError(
+            f"is {size}, but samples are combined in groups of {task.group_size}",
+            where="training.batch_size",
+            fix=f"Use a multiple of {task.group_size}.",
+        )
 
 
 def best_metric(config: Config, task: Task) -> tuple[str, str]:

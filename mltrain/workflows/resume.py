@@ -30,6 +30,8 @@ _FIXED = (
     "training.ema",
     "optimizer.name",
     "optimizer.momentum",
+    "optimizer.layer_decay",
+    "optimizer.decay_norms_and_biases",
     "optimizer.options",
     "checkpointing.monitor",
     "checkpointing.mode",

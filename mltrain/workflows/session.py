@@ -14,6 +14,7 @@ from mltrain.callbacks.early_stopping import EarlyStopping
 from mltrain.callbacks.epoch_table import EpochTable
 from mltrain.callbacks.progress import Progress
 from mltrain.callbacks.step_log import StepLog
+from mltrain.callbacks.system_metrics import SystemMetrics
 from mltrain.config.schema import Config
 from mltrain.core.hardware import describe_hardware
 from mltrain.core.logging import LogContext, close_log, log, open_file_log
@@ -63,6 +64,7 @@ class Session:
         self._checkpointing = Checkpointing(config.checkpointing, *best_metric(config, task))
         self._callbacks = [
             StepLog(config.tracking.log_every_n_steps),
+            *([SystemMetrics(config.tracking.system_metrics)] if config.tracking.system_metrics.enabled else []),
             *([EarlyStopping(config.early_stopping)] if config.early_stopping.enabled else []),
             *callbacks,
             EpochTable(),

@@ -1,20 +1,22 @@
-"""Cut a folder of images into a test set and folds, and write the split files."""
+"""Cut images into a test set and folds, and write the split files: class folders here, tables in `split_table`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mltrain.core.errors import ConfigError, DataError
-from mltrain.core.files import content_digests
-from mltrain.data.fold_assignment import LabelledFile, assign_hold_out, assign_k_folds
-from mltrain.data.image_files import ImageFolder, printable, scan_image_folder
-from mltrain.data.splits import FileRecord, Splits, write_splits
+from mltrain.core.errors import ConfigError
+from mltrain.data.fold_assignment import Assignment, LabelledFile, assign_hold_out, assign_k_folds
+from mltrain.data.grouped_assignment import assign_grouped_folds, assign_grouped_hold_out
+from mltrain.data.image_files import image_digests, printable, scan_image_folder
+from mltrain.data.split_files import FileRecord, class_of
+from mltrain.data.splits import Splits, write_splits
 
-__all__ = ["SplitResult", "split_folder"]
+__all__ = ["Labelled", "Shares", "SplitResult", "copies_notice", "cut", "read_records", "read_shares", "split_folder"]
 
 # Shares are typed with a few decimals: 0.283 of 0.85 is meant to be a third.
 _SAME_SHARE = 1e-3
@@ -37,12 +39,30 @@ class SplitResult:
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """The shares of all files; `k_fold` where the validation sets are to partition what is not test."""
+class Shares:
+    """What was asked for. `k_fold` where the validation sets are to partition what is not test."""
 
+    folds: int
     test: float
     validation: float
     k_fold: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The images to be cut.
+
+    records: path -> digest and size, sorted by path.
+    labels: path -> class.
+    groups: path -> what must stay on one side; empty where nothing but copies must.
+    table: what `splits.json` says of the table they come from; empty for class folders.
+    """
+
+    records: dict[str, FileRecord]
+    labels: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    table: Mapping[str, str] = field(default_factory=dict)
 
 
 def split_folder(
@@ -74,33 +94,82 @@ def split_folder(
         ConfigError: an argument is out of range.
         DataError: the images cannot be split so, or the files cannot be read or written.
     """
-    shares = _shares(folds, test_ratio, ratio)
+    shares = read_shares(folds, test_ratio, ratio, seed)
     raw, folder = _places(raw_data, output)
     images = scan_image_folder(raw)
-    records = _records(images)
-    files = [LabelledFile(path, path.split("/", 2)[1], record.digest) for path, record in records.items()]
-    if shares.k_fold:
-        assignment = assign_k_folds(files, folds=folds, test_ratio=shares.test, seed=seed)
-    else:
-        assignment = assign_hold_out(
-            files, folds=folds, test_ratio=shares.test, validation_ratio=shares.validation, seed=seed
-        )
-    splits = Splits(
+    sizes = {f"{raw.name}/{file.path}": file.size for members in images.classes.values() for file in members}
+    records = read_records(raw.parent, sizes)
+    splits = cut(Labelled(records, {path: class_of(path) for path in records}), shares)
+    outcome = write_splits(splits, folder, overwrite=overwrite)
+    skipped = ", ".join(f"{count} {what}" for what, count in images.skipped.items())
+    notices = [*copies_notice(records), *([f"Skipped: {skipped}."] if skipped else [])]
+    return SplitResult(splits, folder, outcome, notices)
+
+
+def cut(images: Labelled, shares: Shares) -> Splits:
+    """Return the splits of images.
+
+    Raises:
+        DataError: they cannot be cut so.
+    """
+    files = [LabelledFile(path, images.labels[path], record.digest) for path, record in images.records.items()]
+    assignment = _assign(files, images.groups, shares)
+    return Splits(
         method="k-fold" if shares.k_fold else "repeated hold-out",
-        seed=seed,
+        seed=shares.seed,
         test_ratio=shares.test,
         validation_ratio=shares.validation,
-        files=records,
+        files=images.records,
+        labels=images.labels,
         test=tuple(file.path for file in files if file.digest in assignment.test),
         validation=tuple(
             tuple(file.path for file in files if file.digest in digests) for digests in assignment.validation
         ),
+        table=images.table,
     )
-    outcome = write_splits(splits, folder, overwrite=overwrite)
-    return SplitResult(splits, folder, outcome, _notices(images, records))
 
 
-def _shares(folds: int, test_ratio: float, ratio: Sequence[float] | None) -> _Shares:
+def _assign(files: list[LabelledFile], groups: Mapping[str, str], shares: Shares) -> Assignment:
+    k_folds, hold_out = assign_k_folds, assign_hold_out
+    if groups:
+        k_folds, hold_out = (
+            partial(assign_grouped_folds, groups=groups),
+            partial(assign_grouped_hold_out, groups=groups),
+        )
+    if shares.k_fold:
+        return k_folds(files, folds=shares.folds, test_ratio=shares.test, seed=shares.seed)
+    return hold_out(
+        files, folds=shares.folds, test_ratio=shares.test, validation_ratio=shares.validation, seed=shares.seed
+    )
+
+
+def read_records(root: Path, sizes: Mapping[str, int]) -> dict[str, FileRecord]:
+    """Return path -> record, sorted by path, of path -> size; paths are relative to `root`.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    paths = sorted(sizes)
+    return {
+        path: FileRecord(digest, sizes[path]) for path, digest in zip(paths, image_digests(root, paths), strict=True)
+    }
+
+
+def copies_notice(records: Mapping[str, FileRecord]) -> list[str]:
+    """Return a sentence about exact copies, if there are any."""
+    copies = len(records) - len({record.digest for record in records.values()})
+    if copies == 0:
+        return []
+    files = "1 file is an exact copy of another" if copies == 1 else f"{copies} files are exact copies of others"
+    return [f"{files}; copies stay in one split."]
+
+
+def read_shares(folds: int, test_ratio: float, ratio: Sequence[float] | None, seed: int) -> Shares:
+    """Return what the arguments of a split ask for.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
     if folds < (1 if ratio else 2):
         raise ConfigError(
             f"{folds} folds",
@@ -110,7 +179,7 @@ def _shares(folds: int, test_ratio: float, ratio: Sequence[float] | None) -> _Sh
     if ratio is None:
         if not 0 <= test_ratio < 1:
             raise ConfigError(f"{test_ratio} is no share", where="--test_ratio", fix="Give 0 or more, and less than 1.")
-        return _Shares(test_ratio, _fold_share(test_ratio, folds), k_fold=True)
+        return Shares(folds, test_ratio, _fold_share(test_ratio, folds), True, seed)
     given = " ".join(str(share) for share in ratio)
     if len(ratio) != 3 or not all(math.isfinite(share) for share in ratio):
         raise ConfigError(f"'{given}' are not three shares", where="--ratio", fix="Give TRAIN VAL TEST.")
@@ -124,7 +193,7 @@ def _shares(folds: int, test_ratio: float, ratio: Sequence[float] | None) -> _Sh
     if abs(sum(ratio) - 1) > 1e-6:
         raise ConfigError(f"'{given}' sums to {sum(ratio):g}", where="--ratio", fix="Give shares that sum to 1.")
     k_fold = abs(validation / (train + validation) - 1 / folds) <= _SAME_SHARE
-    return _Shares(test, _fold_share(test, folds) if k_fold else validation, k_fold)
+    return Shares(folds, test, _fold_share(test, folds) if k_fold else validation, k_fold, seed)
 
 
 def _fold_share(test: float, folds: int) -> float:
@@ -144,30 +213,3 @@ def _places(raw_data: str | Path, output: str | Path | None) -> tuple[Path, Path
             fix="Choose a folder outside --raw_data.",
         )
     return raw, folder
-
-
-def _records(images: ImageFolder) -> dict[str, FileRecord]:
-    """Return path below the data folder -> record, sorted by path."""
-    files = [file for members in images.classes.values() for file in members]
-    try:
-        digests = content_digests(images.root / file.path for file in files)
-    except OSError as error:
-        raise DataError(
-            f"the image cannot be read ({error.strerror})",
-            where=printable(str(error.filename or images.root)),
-            fix="Restore the file or its permissions.",
-        ) from None
-    records = {
-        f"{images.root.name}/{file.path}": FileRecord(digest, file.size)
-        for file, digest in zip(files, digests, strict=True)
-    }
-    return dict(sorted(records.items()))
-
-
-def _notices(images: ImageFolder, records: dict[str, FileRecord]) -> list[str]:
-    notices = []
-    if copies := len(records) - len({record.digest for record in records.values()}):
-        notices.append(f"{copies} files are exact copies of others; copies stay in one split.")
-    if images.skipped:
-        notices.append(f"Skipped: {', '.join(f'{count} {what}' for what, count in images.skipped.items())}.")
-    return notices

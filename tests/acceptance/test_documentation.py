@@ -1,22 +1,34 @@
-"""Every command, file and program that README and docs show is run, page by page, as a reader would."""
+"""Every command, file and program that README and docs show is run, page by page, as a reader would.
+
+A reader has gone through `get-started.md` first: each other page begins in a copy of the folder that it leaves, without
+MLflow. README's commands run as a shell runs them, those of the other pages in processes that have imported torch. A
+block of commands that fail is followed by a block of text: the errors they print, one a line, with `...` for what
+differs.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
+from warm_process import run_warm
 
-BLOCK = re.compile(r"^```(bash|python|yaml)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```(bash|python|yaml|text)([^\n]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)[^)]*\)")
 # Installing, and what installs first, is tested by tests/acceptance/test_demo.py.
 INSTALLS = ("pip install .", "make demo")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+START = ROOT / "docs" / "get-started.md"
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def environment() -> dict[str, str]:
@@ -30,29 +42,69 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def prepare(folder: Path) -> None:
-    """Lay out what a clone has and the digits that get-started has made."""
+Runner = Callable[[list[str], Path], subprocess.CompletedProcess[str]]
+
+
+def follow(page: Path, folder: Path, runner: Runner) -> None:
+    """Do in a folder what a page tells its reader to do, and compare what it prints."""
+    errors: list[str] = []
+    for kind, info, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if kind == "text":
+            check_errors(text, errors)
+        elif target := re.search(r"file=(\S+)", info):
+            (folder / target[1]).write_text(text, encoding="utf-8")
+        elif kind == "python":
+            result = runner(["python", "-c", text], folder)
+            assert result.returncode == 0, result.stderr[-1500:]
+        elif kind == "bash":
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            ends = [
+                follow_command(line, folder, runner, fails="fails" in info) for line in lines if line not in INSTALLS
+            ]
+            errors = ends if "fails" in info else []
+
+
+def follow_command(line: str, folder: Path, runner: Runner, *, fails: bool) -> str:
+    """Run one command and return the line that it ends with on standard error."""
+    command = shlex.split(line)
+    result = (run if command[0] == "accelerate" else runner)(command, folder)
+    assert result.returncode == (2 if fails else 0), f"{line}\n{result.stderr[-1500:]}"
+    assert "Traceback" not in result.stderr
+    return (result.stderr.splitlines() or [""])[-1]
+
+
+def check_errors(text: str, errors: list[str]) -> None:
+    """Hold the errors that a page shows against those of the commands before; other texts are of no concern."""
+    if errors:
+        shown = text.splitlines()
+        assert len(shown) == len(errors)
+        for pattern, error in zip(shown, errors, strict=True):
+            assert re.fullmatch(re.escape(pattern).replace(r"\.\.\.", ".*"), error), f"{pattern}\n{error}"
+        errors.clear()
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reader who has followed get-started, from a clone."""
+    folder = tmp_path_factory.mktemp("started")
     (folder / "configs").symlink_to(ROOT / "configs")
-    assert run(["mltrain", "make-data", "digits"], folder).returncode == 0
-    assert run(["ml-split", "--raw_data", "data/digits/raw", "--folds", "5"], folder).returncode == 0
+    (folder / "docs").symlink_to(ROOT / "docs")
+    follow(START, folder, run_warm)
+    (folder / "configs").unlink()
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path in (folder / "configs").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["tracking"]["mlflow"] = {"enabled": False}
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_shows_works(page: Path, tmp_path: Path) -> None:
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    if any(kind == "bash" or (kind == "python" and "file=" not in info) for kind, info, _ in blocks):
-        prepare(tmp_path)
-    for kind, info, text in blocks:
-        if target := re.search(r"file=(\S+)", info):
-            (tmp_path / target[1]).write_text(text, encoding="utf-8")
-        elif kind == "python":
-            result = run([sys.executable, "-c", text], tmp_path)
-            assert result.returncode == 0, result.stderr[-1500:]
-        elif kind == "bash":
-            for line in [line for line in text.splitlines() if line.strip() and line not in INSTALLS]:
-                result = run(shlex.split(line), tmp_path)
-                assert result.returncode == (2 if "fails" in info else 0), f"{line}\n{result.stderr[-1500:]}"
-                assert "Traceback" not in result.stderr
+def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> None:
+    if page != START:
+        folder = tmp_path / "reader"
+        shutil.copytree(started, folder, symlinks=True)
+        follow(page, folder, run if page == README else run_warm)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -144,7 +144,7 @@ def test_an_unknown_command(capsys: pytest.CaptureFixture[str], verb: str, hint:
         (["train", "--lr"], "argument --lr: expected one argument. See mltrain train --help."),
         (["--conifg", "x.yaml"], "unrecognized arguments: --conifg. Did you mean --config?"),
         (["split", "--folds", "x"], "argument --folds: invalid int value: 'x'. See mltrain split --help."),
-        (["split"], "the following arguments are required: --raw_data/--raw-data. See mltrain split --help."),
+        (["split"], "one of the arguments --raw_data/--raw-data --table is required. See mltrain split --help."),
     ],
 )
 def test_a_mistake_in_the_flags_gives_one_line(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mltrain.cli import split
-from mltrain.data.splits import available_folds
+from mltrain.core.errors import ConfigError
+from mltrain.data.split_files import available_folds
 
 
 @pytest.fixture
@@ -104,6 +105,46 @@ def test_test_ratio_and_ratio_exclude_each_other(raw: Path, capsys: pytest.Captu
         ml_split("--raw_data", raw, option, 0.2, "--ratio", 0.6, 0.2, 0.2)
     assert raised.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.fixture
+def table(raw: Path) -> Path:
+    """The images with a table in which eight neighbours have one owner."""
+    lines = [
+        f"raw/{path.parent.name}/{path.name};{path.parent.name};{number // 8}"
+        for number, path in enumerate(sorted(raw.rglob("*.jpg")))
+    ]
+    file = raw.parent / "labels.csv"
+    file.write_text("\n".join(["file;kind;owner", *lines]))
+    return file
+
+
+def test_a_table_is_cut(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ("--path_column", "file", "--label-column", "kind")
+    assert ml_split("--table", table, *columns, "--folds", 2, "--test_ratio", 0.1) == 0
+    printed = capsys.readouterr().out
+    assert rows(printed)["all"] == ["60", "6", "27", "27", "27", "27"]
+    assert f"Written: {table.parent / 'splits'} (" in printed
+    assert ml_split("--table", table, *columns, "--group-column", "owner", "--folds", 2, "--overwrite") == 0
+    assert all(int(number) % 4 == 0 for number in rows(capsys.readouterr().out)["all"])
+
+
+def test_columns_go_with_a_table_alone(raw: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"--label_column: goes with --table\. Leave it out with --raw_data"):
+        ml_split("--raw_data", raw, "--label_column", "kind")
+    for arguments in [("--raw_data", raw, "--table", table), ()]:
+        with pytest.raises(SystemExit):
+            ml_split(*arguments)
+    assert "--raw_data" in capsys.readouterr().err
+
+
+def test_the_images_of_a_table_may_lie_elsewhere(table: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "tables" / "t.csv"
+    elsewhere.parent.mkdir()
+    table.rename(elsewhere)
+    options = ("--path_column", "file", "--label_column", "kind", "--data_dir", tmp_path)
+    assert ml_split("--table", elsewhere, *options) == 0
+    assert available_folds(tmp_path / "splits") == [0, 1, 2, 3, 4]
 
 
 def test_torch_is_never_imported(raw: Path) -> None:

@@ -213,19 +213,19 @@ def test_a_class_too_small_for_the_folds_is_refused_with_the_numbers() -> None:
     with pytest.raises(DataError) as raised:
         assign_k_folds(files, folds=5, test_ratio=0.15, seed=0)
     assert str(raised.value) == (
-        "class 'b' has 5 different files (and 2 copies), of which 1 for the test leave 4, too few for 5 folds. "
-        "Add files to it, move the class away, or ask for a smaller test set or --folds 4."
+        "class 'b' has 5 different images (and 2 exact copies); the test set takes 1, which leaves 4: too few for 5 "
+        "folds. Add images to the class or leave it out, or ask for a smaller test set or for --folds 4."
     )
     assign_k_folds(files, folds=4, test_ratio=0.15, seed=0)
 
 
 def test_all_classes_too_small_are_counted() -> None:
-    with pytest.raises(DataError, match="and so for 2 more of the 3 classes"):
+    with pytest.raises(DataError, match=r"3 folds \(2 more classes have too few as well\)"):
         assign_k_folds(files_of({"a": [1], "b": [2], "c": [1]}), folds=3, test_ratio=0, seed=0)
 
 
 def test_a_class_of_one_file_is_refused_for_a_hold_out() -> None:
-    with pytest.raises(DataError, match="class 'a' has 1 different files, too few for training and validation"):
+    with pytest.raises(DataError, match="class 'a' has 1 different image: too few for training and validation"):
         assign_hold_out(files_of({"a": [1], "b": [1] * 9}), folds=1, test_ratio=0, validation_ratio=0.2, seed=0)
 
 

@@ -351,7 +351,7 @@ def test_what_cannot_be_decoded_is_one_line_for_people(tmp_path: Path, kind: str
         decode_image(path, "RGB", min_side=min_side)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
-    assert message.endswith("run ml-split again.")
+    assert message.endswith("or leave it out.")
     assert "\n" not in message
     assert caught.value.__suppress_context__
 

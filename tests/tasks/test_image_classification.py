@@ -17,7 +17,7 @@ from mltrain.config.load import check_config
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.files import read_json
 from mltrain.core.seeding import SampleGenerator
-from mltrain.data.splits import class_of
+from mltrain.data.split_files import class_of
 from mltrain.tasks.base import task_config_class
 from mltrain.tasks.image_classification import ImageClassification
 
@@ -203,3 +203,75 @@ def test_a_truncated_image_in_training_stops_with_one_line(data: Path, tmp_path:
     summary = read_json(tmp_path / "runs" / "it" / "summary.json")
     assert summary["status"] == "failed"
     assert str(bad) in summary["reason"]
+
+
+def test_an_absurd_image_size_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.image_size"):
+        task_of(data, {"data.image_size": 100_000})
+
+
+def as_table(data: Path) -> None:
+    """Put the images below one folder without classes in their paths, and a table beside it."""
+    lines = ["file,colour,use"]
+    for split, name in (("train", "fold_0_train"), ("val", "fold_0_val"), ("test", "test")):
+        for path in listed(data, f"{name}.txt"):
+            target = f"images/{class_of(path)[::-1]}{Path(path).name}"
+            (data / target).parent.mkdir(exist_ok=True)
+            shutil.copy(data / path, data / target)
+            lines.append(f"{target},{class_of(path)},{split}")
+    (data / "labels.csv").write_text("\n".join(lines))
+
+
+TABLE = {"data.table": "labels.csv", "data.path_column": "file", "data.label_column": "colour"}
+
+
+def test_a_table_gives_the_samples_of_the_folders(data: Path) -> None:
+    as_table(data)
+    folders, table = task_of(data), task_of(data, {**TABLE, "data.split_column": "use"})
+    assert table.classes == CLASSES
+    for split, dataset in folders.datasets().items():
+        other = table.datasets()[split]
+        assert len(dataset) == len(other)
+        for index in range(len(dataset)):
+            (pixels, label), (table_pixels, table_label) = dataset.load(index, None), other.load(index, None)
+            assert label == table_label
+            assert torch.equal(pixels, table_pixels)
+    assert table.data_facts()["counts"] == folders.data_facts()["counts"]
+    assert table.data_facts()["digest"] != folders.data_facts()["digest"]
+
+
+def test_folders_that_are_divided_give_the_same_samples(data: Path, tmp_path: Path) -> None:
+    divided = tmp_path / "divided"
+    for split, name in (("train", "fold_0_train"), ("valid", "fold_0_val"), ("test", "test")):
+        for path in listed(data, f"{name}.txt"):
+            target = divided / split / class_of(path) / Path(path).name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(data / path, target)
+    assert task_of(divided).data_facts()["counts"] == task_of(data).data_facts()["counts"]
+    result = mltrain.train(settings(divided), {"run.name": "divided"})
+    assert result.summary["status"] == "completed"
+
+
+def test_copies_over_splits_are_told_in_the_log(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mltrain.core.logging.log.propagate", True)
+    as_table(data)
+    table = data / "labels.csv"
+    lines = table.read_text().splitlines()
+    path, label, _ = lines[1].split(",")
+    shutil.copy(data / path, data / "copy.png")
+    table.write_text("\n".join([*lines, f"copy.png,{label},test"]))
+    task_of(data, {**TABLE, "data.split_column": "use"})
+    assert [record.getMessage() for record in caplog.records if "exact copy" in record.getMessage()] == [
+        f"1 file has an exact copy in another split, so scores are too good: copy.png is {path}. "
+        "Remove one of each pair."
+    ]
+
+
+def test_a_bad_image_of_a_table_stops_training_with_one_line(data: Path) -> None:
+    as_table(data)
+    bad = data / (data / "labels.csv").read_text().splitlines()[2].split(",")[0]
+    bad.write_text("<html>")
+    with pytest.raises(DataError, match=f"{bad.name}: not an image of a known kind"):
+        mltrain.train(settings(data), {**TABLE, "data.split_column": "use", "run.name": "it"})

@@ -21,7 +21,8 @@ from mltrain.core.errors import CheckpointError
 from mltrain.core.files import read_json
 from mltrain.models.registry import logits_of
 from mltrain.tasks.base import task_config_class
-from mltrain.tasks.image_classification import ImageClassification, predicted_classes
+from mltrain.tasks.image_classification import ImageClassification
+from mltrain.tasks.image_prediction import predicted_classes
 from mltrain.tasks.package import save_model
 
 SIZES = [(70, 40), (300, 200), (33, 150)]

@@ -12,10 +12,15 @@ import pytest
 
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.files import content_digests
-from mltrain.data.splits import available_folds, class_of, read_split
+from mltrain.data.fold_lists import ClassFolders, FoldFiles, read_fold
+from mltrain.data.split_files import available_folds, class_of
 from mltrain.workflows.split import split_folder
 
 HYMENOPTERA = Path(__file__).resolve().parents[3] / "shared" / "data" / "hymenoptera"
+
+
+def read_split(folder: Path, fold: int) -> FoldFiles:
+    return read_fold(folder, fold, ClassFolders(folder.parent, folder))
 
 
 def make_images(root: Path, **classes: int) -> Path:
@@ -44,11 +49,11 @@ def test_the_defaults_make_five_folds_and_a_test_set_beside_the_images(raw: Path
         assert fold.test == folds[0].test
     assert sorted(path for fold in folds for path in fold.val) == sorted(set(everything) - set(folds[0].test))
     for path in everything:
-        assert (raw.parent / path).stat().st_size == folds[0].digests[path].size
+        assert (raw.parent / path).stat().st_size == folds[0].records[path].size
 
 
 def test_digests_are_those_of_the_content(raw: Path) -> None:
-    digests = read_split(split_folder(raw).folder, 0).digests
+    digests = read_split(split_folder(raw).folder, 0).records
     assert [record.digest for record in digests.values()] == content_digests(raw.parent / path for path in digests)
 
 
@@ -173,7 +178,7 @@ def test_a_file_that_vanishes_is_one_line(raw: Path, monkeypatch: pytest.MonkeyP
         first.unlink()
         return content_digests([first])
 
-    monkeypatch.setattr("mltrain.workflows.split.content_digests", vanish)
+    monkeypatch.setattr("mltrain.data.image_files.content_digests", vanish)
     with pytest.raises(DataError, match=r"ants/0\.jpg: the image cannot be read \(No such file"):
         split_folder(raw)
 
@@ -188,4 +193,4 @@ def test_hymenoptera(tmp_path: Path) -> None:
     folds = [read_split(tmp_path, fold) for fold in range(5)]
     assert sorted(len(fold.val) for fold in folds) == [67, 67, 68, 68, 68]
     assert len({path for fold in folds for path in fold.val}) == 338
-    assert all((HYMENOPTERA / path).is_file() for path in folds[0].digests)
+    assert all((HYMENOPTERA / path).is_file() for path in folds[0].records)

@@ -1,0 +1,168 @@
+"""Taking weights into a new model: all of them must fit, but for the head and for positions of another image size."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mltrain.core.errors import ConfigError
+from mltrain.core.logging import log
+from mltrain.models.structure import head_name
+from mltrain.models.weights import WeightsSource
+
+__all__ = ["load_weights", "resized_positions"]
+
+# Learned positions of transformers' models and of timm's.
+_POSITIONS = ("position_embeddings", "pos_embed")
+# Of pretraining, or counted anew: nothing that a classifier computes with.
+_UNUSED = ("pooler.", "mask_token", "num_batches_tracked")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What of a source fits a model: tensors in the model's own names, and the names that do not fit."""
+
+    tensors: Mapping[str, torch.Tensor]
+    missing: Collection[str]
+    unknown: Collection[str]
+    misshapen: Mapping[str, tuple[list[int], list[int]]]
+
+
+def load_weights(model: nn.Module, source: WeightsSource) -> dict[str, str]:
+    """Take weights into a model. A head of another number of classes stays as it is: drawn from the seed.
+
+    A model on the device "meta" is only checked: the headers of the files are read, and nothing is loaded.
+
+    Returns:
+        The source's name and the sha256 of its files, for the record; nothing where nothing was loaded.
+
+    Raises:
+        ConfigError: anything but the head does not fit.
+    """
+    only_check = next(model.parameters()).is_meta
+    tensors = _with_resized_positions(source.shapes() if only_check else source.tensors(), model)
+    fit = _fit_pretrained(model, tensors) if hasattr(model, "base_model_prefix") else _fit(model, tensors)
+    head = head_name(model)
+    _refuse_misfits(fit, head, source, model)
+    if only_check:
+        return {}
+    model.load_state_dict({**model.state_dict(), **fit.tensors})
+    record = {"source": source.name, "sha256": source.sha256()}
+    log.info("Initial weights: %s, sha256 %s.", source.name, record["sha256"][:12])
+    new = sorted(name for name in (*fit.missing, *fit.misshapen) if name.startswith(f"{head}."))
+    if new:
+        mine = model.state_dict()[new[-1]].shape[0]
+        had = fit.misshapen[new[-1]][0][0] if new[-1] in fit.misshapen else "none"
+        log.info("The head %s is new: %d classes instead of %s.", head, mine, had)
+    return record
+
+
+def resized_positions(positions: torch.Tensor, count: int) -> torch.Tensor | None:
+    """Return learned positions for another number of patches, or None where they are not of a square.
+
+    The grid is interpolated (bicubic, as transformers' `interpolate_pos_encoding` does); what stands before it (the
+    class token, and a distillation token) stays as it is.
+
+    Args:
+        positions: shape (1, tokens + patches, width).
+        count: tokens + patches of the new shape.
+    """
+    for tokens in (1, 2, 0):
+        old, new = math.isqrt(max(0, positions.shape[1] - tokens)), math.isqrt(max(0, count - tokens))
+        if old > 0 and new > 0 and old * old == positions.shape[1] - tokens and new * new == count - tokens:
+            before, grid = positions[:, :tokens], positions[:, tokens:]
+            grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+            grid = F.interpolate(grid.float(), size=(new, new), mode="bicubic", align_corners=False)
+            return torch.cat([before, grid.permute(0, 2, 3, 1).reshape(1, new * new, -1).to(before.dtype)], dim=1)
+    return None
+
+
+def _with_resized_positions(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    wanted = [tensor for name, tensor in model.named_parameters() if name.endswith(_POSITIONS)]
+    given = [name for name in tensors if name.endswith(_POSITIONS)]
+    if len(wanted) == len(given) == 1:
+        tensor, target = tensors[given[0]], wanted[0]
+        if tensor.ndim == target.ndim == 3 and tensor.shape[1] != target.shape[1]:
+            resized = resized_positions(tensor, target.shape[1])
+            if resized is not None:
+                return {**tensors, given[0]: resized}
+    return tensors
+
+
+def _fit(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> _Fit:
+    own = model.state_dict()
+    misshapen = {
+        name: (list(tensor.shape), list(own[name].shape))
+        for name, tensor in tensors.items()
+        if name in own and tensor.shape != own[name].shape
+    }
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and name not in misshapen}
+    return _Fit(fitting, own.keys() - tensors.keys(), tensors.keys() - own.keys(), misshapen)
+
+
+def _fit_pretrained(model: Any, tensors: dict[str, torch.Tensor]) -> _Fit:
+    """Let transformers match the names: those of published files are often older than the classes."""
+    on_meta = {"device_map": "meta"} if next(model.parameters()).is_meta else {}
+    # A context that makes tensors on "meta" stops transformers, which asks for the device by argument.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), _quiet_transformers():
+        other, told = type(model).from_pretrained(
+            None,
+            config=model.config,
+            state_dict=tensors,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            **on_meta,
+        )
+    misshapen = {name: (list(theirs), list(ours)) for name, theirs, ours in told["mismatched_keys"]}
+    missing = set(told["missing_keys"])
+    fitting = {k: tensor for k, tensor in other.state_dict().items() if k not in missing and k not in misshapen}
+    return _Fit(fitting, missing, set(told["unexpected_keys"]), misshapen)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers from its own report and progress bar."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _refuse_misfits(fit: _Fit, head: str, source: WeightsSource, model: nn.Module) -> None:
+    def wrong(names: Collection[str]) -> list[str]:
+        return sorted(n for n in names if not n.startswith(f"{head}.") and not any(part in n for part in _UNUSED))
+
+    problems = []
+    if missing := wrong(fit.missing):
+        problems.append(f"{len(missing)} are missing ({_some(missing)})")
+    if misshapen := wrong(fit.misshapen):
+        shapes = [f"{name} is {fit.misshapen[name][0]}, not {fit.misshapen[name][1]}" for name in misshapen]
+        problems.append(f"{len(misshapen)} have another shape ({_some(shapes)})")
+    if unknown := wrong(fit.unknown):
+        problems.append(f"{len(unknown)} are unknown ({_some(unknown)})")
+    if problems:
+        raise ConfigError(
+            f"the tensors of {source.name} do not fit {type(model).__name__}: {'; '.join(problems)}",
+            where="model.weights",
+            fix="Name weights of this architecture, or set model.options to theirs.",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

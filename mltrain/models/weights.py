@@ -1,0 +1,133 @@
+"""Where initial weights come from: the hub, a folder or a file. safetensors alone, which cannot run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.files import file_sha256, read_json
+from mltrain.models.registry import published_weights
+
+__all__ = ["DEFAULT", "WeightsSource", "find_weights"]
+
+DEFAULT = "DEFAULT"
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_KEY = "model.weights"
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Found weights.
+
+    Attributes:
+        name: a hub name, or the name of the file or folder; not its whole path, which is of one machine.
+        files: the safetensors files that hold them, one or several.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Read the tensors onto the host.
+
+        Raises:
+            ConfigError: a file is damaged.
+        """
+        return self._read(shapes_only=False)
+
+    def shapes(self) -> dict[str, torch.Tensor]:
+        """Return tensors without content of the same names and shapes: reads the headers alone."""
+        return self._read(shapes_only=True)
+
+    def sha256(self) -> str:
+        """Return the digest of the files' content; of several files, that of their digests in order."""
+        digests = [file_sha256(path) for path in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def _read(self, *, shapes_only: bool) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.files:
+            try:
+                with safe_open(path, framework="pt", device="cpu") as file:
+                    for name in file.keys():  # noqa: SIM118 (not a dict)
+                        if shapes_only:
+                            shape = file.get_slice(name).get_shape()
+                            tensors[name] = torch.empty(shape, device="meta")
+                        else:
+                            tensors[name] = file.get_tensor(name)
+                    aliases = json.loads((file.metadata() or {}).get("aliases", "{}"))
+                tensors |= {name: tensors[original] for name, original in aliases.items()}
+            except (OSError, SafetensorError, ValueError, LookupError) as error:
+                raise ConfigError(
+                    f"cannot be read ({one_line(error)})", where=str(path), fix="Copy or download the weights again."
+                ) from None
+        return tensors
+
+
+def find_weights(wish: str, architecture: str) -> WeightsSource:
+    """Return the weights that `model.weights` names.
+
+    Args:
+        wish: DEFAULT (those published for the architecture), a `.safetensors` file, a folder that `save_pretrained`
+            wrote, or an mltrain run or its model folder.
+        architecture: the model's name.
+
+    Raises:
+        ConfigError: there are none, or not as safetensors.
+    """
+    if wish == DEFAULT:
+        published = published_weights(architecture)
+        return _in_folder(Path(published)) if Path(published).is_dir() else _from_hub(published, architecture)
+    path = Path(wish).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no {wish}", where=_KEY, fix="Name a folder or a .safetensors file, or write DEFAULT."
+        )
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f"{wish} is no .safetensors file; other kinds can run code when they are read",
+            where=_KEY,
+            fix="Save the tensors with safetensors.torch.save_file, where you trust the file.",
+        )
+    return WeightsSource(path.name, (path,))
+
+
+def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
+    for place in (folder, folder / "model"):
+        if (place / _WHOLE).is_file():
+            return WeightsSource(name or folder.resolve().name, (place / _WHOLE,))
+        if (place / _INDEX).is_file():
+            try:
+                parts = sorted(set(read_json(place / _INDEX)["weight_map"].values()))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                raise ConfigError("cannot be read", where=str(place / _INDEX), fix="Copy the folder again.") from None
+            return WeightsSource(name or folder.resolve().name, tuple(place / part for part in parts))
+    raise ConfigError(
+        f"{name or folder} has no {_WHOLE}",
+        where=_KEY,
+        fix="Save the model with save_pretrained, which writes one, and name that folder.",
+    )
+
+
+def _from_hub(name: str, architecture: str) -> WeightsSource:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(name, allow_patterns=[_WHOLE, _INDEX, "model-*.safetensors", "config.json"])
+    except Exception as error:  # whatever a network, a proxy or a token may be wrong with
+        raise ConfigError(
+            f"DEFAULT of {architecture} is {name}, which is not on this machine and cannot be fetched "
+            f"({type(error).__name__})",
+            where=_KEY,
+            fix=f"Where there is a network run `hf download {name} --local-dir FOLDER`, then set "
+            "model.weights: FOLDER.",
+        ) from error
+    return _in_folder(Path(folder), name)
