@@ -45,7 +45,7 @@ config = {
 result = mltrain.train(config, overrides={"training": {"num_epochs": 2}, "data.fold": 1})
 print(result)
 print("test accuracy:", result.metrics["test/accuracy"])
-print("run folder:", result.run_folder)
+print("run folder:", result.folder)
 
 # %% [markdown]
 # ## History
@@ -66,7 +66,7 @@ print(result.history.set_index("epoch")[["train/loss", "val/loss", "val/accuracy
 # %%
 images = sorted(Path("data/digits/raw/7").glob("*.png"))[:3]
 print(result.predict(images))
-packed = mltrain.load_model(result.run_folder)
+packed = mltrain.load_model(result.folder)
 assert packed.predict(images) == result.predict(images)
 
 # %% [markdown]
@@ -77,7 +77,7 @@ assert packed.predict(images) == result.predict(images)
 # %%
 Path("configs").mkdir(exist_ok=True)
 if not Path("configs/digits.yaml").exists():
-    Path("configs/digits.yaml").write_text((Path(result.run_folder) / "config.yaml").read_text())
+    Path("configs/digits.yaml").write_text((Path(result.folder) / "config.yaml").read_text())
 short = mltrain.run_training(
     name="digits", num_epochs=1, batch_size=16, gradient_accumulation_steps=2, learning_rate=0.002,
     overrides={"tracking.mlflow.enabled": False}, verbose=False,

@@ -32,8 +32,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str)
             steps, values = zip(*points, strict=True)
             fine = key == "train/step_loss"
             axes.plot(
-                steps, values, label=label, color=_COLOURS.get(label), lw=0.8 if fine else 1.6, alpha=0.45 if fine else 1.0,
-                marker="o" if len(points) == 1 else None,
+                steps, values, label=label, color=_COLOURS.get(label), lw=0.8 if fine else 1.6,
+                alpha=0.45 if fine else 1.0, marker="o" if len(points) == 1 else None,
             )  # fmt: skip
         axes.set_title(name, parse_math=False)
         axes.set_xlabel("step")

@@ -85,14 +85,14 @@ def rerun(run: str | Path, run_name: str | None = None) -> RerunResult:
 
     result = train(folder.config, _overrides(folder, metadata, config, run_name))
     if result.signal is not None:
-        return RerunResult(result.run_folder, None, result.signal)
+        return RerunResult(result.folder, None, result.signal)
     comparison = compare_runs(
         records,
-        read_metrics(RunFolder(result.run_folder).metrics),
+        read_metrics(RunFolder(result.folder).metrics),
         digest_then=summary.get("model_digest"),
         digest_now=result.summary.get("model_digest"),
     )
-    return RerunResult(result.run_folder, comparison, None)
+    return RerunResult(result.folder, comparison, None)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -31,20 +31,15 @@ class TrainResult:
 
     Attributes:
         summary: what `summary.json` holds.
-        run_folder: everything the run has left.
+        folder: the run folder: everything the run has left.
         signal: number of the signal that interrupted the run, or None.
         task: gives the task, for the model to be rebuilt.
     """
 
     summary: Mapping[str, Any]
-    run_folder: Path
+    folder: Path
     signal: int | None
     task: Callable[[], Task] = field(compare=False)
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self.run_folder
 
     @property
     def status(self) -> str:
@@ -71,7 +66,7 @@ class TrainResult:
         """
         import pandas as pd
 
-        records = read_metrics(RunFolder(self.run_folder).metrics)
+        records = read_metrics(RunFolder(self.folder).metrics)
         values = list(dict.fromkeys(name for record in records for name in record if name not in _PLACES))
         frame = pd.DataFrame.from_records(records, columns=[*_PLACES, *values])
         return frame.astype(dict.fromkeys(values, float))
@@ -86,10 +81,10 @@ class TrainResult:
         if self.status == "interrupted":
             raise RunFolderError(
                 f"the run was interrupted ({self.reason}) and has no model yet",
-                where=str(self.run_folder),
-                fix=f"Continue it with resume={str(self.run_folder)!r}.",
+                where=str(self.folder),
+                fix=f"Continue it with resume={str(self.folder)!r}.",
             )
-        return load_trained(RunFolder(self.run_folder).model, self.task())
+        return load_trained(RunFolder(self.folder).model, self.task())
 
     @property
     def model(self) -> nn.Module:
@@ -105,4 +100,4 @@ class TrainResult:
         last = [split for split in _SPLITS if split in self.summary][-1:]
         shown = [f"{split}/{name} {value:.4f}" for split in last for name, value in self.summary[split].items()]
         reason = f" ({self.reason})" if self.reason else ""
-        return f"<TrainResult {self.status}{reason}: {'; '.join([epochs, *shown[:4]])}; {self.run_folder}>"
+        return f"<TrainResult {self.status}{reason}: {'; '.join([epochs, *shown[:4]])}; {self.folder}>"

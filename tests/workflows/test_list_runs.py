@@ -20,7 +20,7 @@ from mltrain.workflows.list_runs import RunRow, list_runs
 def finished(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three epochs."""
     parent = tmp_path_factory.mktemp("finished")
-    return Path(train_vectors({"run.dir": str(parent), "run.name": "it"}).run_folder)
+    return Path(train_vectors({"run.dir": str(parent), "run.name": "it"}).folder)
 
 
 def copy_of(finished: Path, name: str, **summary: Any) -> Path:

@@ -70,7 +70,7 @@ def test_the_module_is_trained_in_place_and_holds_the_chosen_weights(straight: A
     assert result.model is model
     assert not model.training
     assert before != model_digest(model.state_dict()) == result.summary["model_digest"]
-    assert result.summary["model_digest"] == model_digest(load_file(result.run_folder / "model" / "model.safetensors"))
+    assert result.summary["model_digest"] == model_digest(load_file(result.folder / "model" / "model.safetensors"))
     assert straight.summary["model_digest"] != result.summary["model_digest"]
 
 
@@ -83,16 +83,16 @@ def test_same_digest(straight: Any, other: dict[str, Any]) -> None:
 def test_stopped_in_mid_epoch_and_resumed_equals_straight(straight: Any, step: int, before: int, after: int) -> None:
     stopped = fit(config(callbacks={"stop_at": {"step": step}}, data={"num_workers": before}))
     assert (stopped.status, stopped.summary["steps"], stopped.metrics) == ("interrupted", step, {})
-    resumed = fit(config(data={"num_workers": after}), resume=stopped.run_folder)
-    assert resumed.run_folder == stopped.run_folder
+    resumed = fit(config(data={"num_workers": after}), resume=stopped.folder)
+    assert resumed.folder == stopped.folder
     assert resumed.summary["model_digest"] == straight.summary["model_digest"]
-    assert history(resumed.run_folder) == history(straight.run_folder)
+    assert history(resumed.folder) == history(straight.folder)
 
 
 def test_the_run_folder_is_whole(straight: Any) -> None:
     names = ("config.yaml", "metadata.json", "summary.txt", "metrics.jsonl", "logs/classification_report_test.txt")
-    assert all((straight.run_folder / name).stat().st_size > 0 for name in names)
-    data = read_json(straight.run_folder / "metadata.json")["data"]
+    assert all((straight.folder / name).stat().st_size > 0 for name in names)
+    data = read_json(straight.folder / "metadata.json")["data"]
     assert data["counts"] == {"train": 50, "val": 21, "test": 17}
     assert data["items_differ_when_read_twice"] == []
     assert straight.metrics["test/accuracy"] == straight.summary["test"]["accuracy"]
@@ -102,14 +102,14 @@ def test_other_data_is_refused_on_resume() -> None:
     stopped = fit(config(callbacks={"stop_at": {"step": 2}}))
     trainer = mltrain.Trainer(network(), Points(50, scale=2.0), Points(21), CONFIG, test_dataset=Points(17))
     with pytest.raises(ConfigError, match=r"data .digest"):
-        trainer.fit(stopped.run_folder, verbose=False)
+        trainer.fit(stopped.folder, verbose=False)
 
 
 def test_fit_again_trains_on_in_a_new_run(train_vectors: Any) -> None:
     train_vectors({"training.num_epochs": 1})
     trainer = mltrain.Trainer(network(), Points(50), config=config(training={"num_epochs": 1}))
     first, second = trainer.fit(verbose=False), trainer.fit(verbose=False)
-    assert first.run_folder != second.run_folder
+    assert first.folder != second.folder
     assert first.summary["model_digest"] != second.summary["model_digest"]
 
 
@@ -222,6 +222,6 @@ def test_a_mistake_is_told_in_one_line(name: str) -> None:
 
 def test_a_package_of_a_module_says_how_it_is_loaded(straight: Any) -> None:
     with pytest.raises(ConfigError, match=r"Sequential, whose code is yours.*load_state_dict"):
-        mltrain.load_model(straight.run_folder)
+        mltrain.load_model(straight.folder)
     with pytest.raises(ConfigError, match=r"Run the script that called mltrain\.Trainer"):
-        mltrain.train(straight.run_folder / "config.yaml", verbose=False)
+        mltrain.train(straight.folder / "config.yaml", verbose=False)

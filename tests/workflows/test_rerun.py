@@ -21,7 +21,7 @@ from mltrain.workflows.rerun import rerun
 def made(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     parent = tmp_path_factory.mktemp("made") / "runs"
-    return Path(train_vectors({"run.dir": str(parent), "run.name": "it", "model.dropout": 0.3}).run_folder)
+    return Path(train_vectors({"run.dir": str(parent), "run.name": "it", "model.dropout": 0.3}).folder)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_run_resumed_with_other_settings_is_refused(run: Path) -> None:
 def test_an_interrupted_run_is_compared_as_far_as_it_goes(
     train_vectors: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train_vectors({"run.name": "it", "callbacks": {"stop_at": {"step": 10}}}).run_folder
+    folder = train_vectors({"run.name": "it", "callbacks": {"stop_at": {"step": 10}}}).folder
     edit_config(folder, callbacks={"stop_at": {"step": 10_000}})
     assert main(["rerun", str(folder)]) == 0
     last = history(folder)[-1]["step"]

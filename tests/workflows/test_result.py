@@ -33,7 +33,7 @@ def test_metrics_are_the_summary_flat(result: Any) -> None:
 
 
 def test_history_holds_every_record(result: Any) -> None:
-    records = read_metrics(result.run_folder / "metrics.jsonl")
+    records = read_metrics(result.folder / "metrics.jsonl")
     assert list(result.history.columns[:3]) == ["step", "epoch", "time"]
     assert len(result.history) == len(records)
     for (_, row), record in zip(result.history.iterrows(), records, strict=True):
@@ -43,7 +43,7 @@ def test_history_holds_every_record(result: Any) -> None:
 def test_the_model_of_a_task_that_cannot_unpack_is_rebuilt_by_it(result: Any) -> None:
     assert not result.model.training
     assert result.model is result.model
-    for name, tensor in weights(result.run_folder).items():
+    for name, tensor in weights(result.folder).items():
         assert torch.equal(result.model.state_dict()[name], tensor)
     with pytest.raises(ConfigError, match="Call the module itself"):
         result.predict([1])
@@ -54,7 +54,7 @@ def test_it_is_shown_in_one_short_line(result: Any) -> None:
     assert "\n" not in text
     assert "completed: 3 epoch(s), 21 steps" in text
     assert f"test/loss {result.metrics['test/loss']:.4f}" in text
-    assert str(result.run_folder) in text
+    assert str(result.folder) in text
 
 
 def test_an_interrupted_run_says_so(train_vectors: Any) -> None:
@@ -67,7 +67,7 @@ def test_an_interrupted_run_says_so(train_vectors: Any) -> None:
 
 
 def test_a_run_resumed_when_it_is_complete_gives_its_model(result: Any, train_vectors: Any) -> None:
-    again = train_vectors({}, config=None, resume=result.run_folder)
+    again = train_vectors({}, config=None, resume=result.folder)
     assert again.metrics == result.metrics
     assert torch.equal(again.model.state_dict()["0.weight"], result.model.state_dict()["0.weight"])
 
@@ -125,7 +125,7 @@ def test_nested_overrides_train_as_dotted_ones_do(train_vectors: Any, result: An
     dotted = train_vectors({"training.num_epochs": 1, "model.dropout": 0.2})
     nested = train_vectors({"training": {"num_epochs": 1}, "model": {"dropout": 0.2}})
     assert nested.summary["model_digest"] == dotted.summary["model_digest"]
-    assert nested.run_folder.name == f"{dotted.run_folder.name}_2"
+    assert nested.folder.name == f"{dotted.folder.name}_2"
 
 
 def test_the_log_is_shown_while_the_run_lasts_and_only_then(
@@ -146,7 +146,7 @@ def test_run_training_takes_the_name_of_a_ready_configuration(vectors: dict[str,
     result = mltrain.run_training(
         name="vectors", num_epochs=1, batch_size=4, gradient_accumulation_steps=2, learning_rate=0.5, verbose=False
     )
-    saved = yaml.safe_load((result.run_folder / "config.yaml").read_text())
+    saved = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert saved["training"]["num_epochs"] == 1
     assert (saved["training"]["batch_size"], saved["training"]["gradient_accumulation_steps"]) == (4, 2)
     assert saved["optimizer"]["lr"] == 0.5
@@ -172,10 +172,10 @@ def test_the_package_of_a_plugin_names_its_file_and_never_runs_it(result: Any) -
     known = TASKS._items.pop("vectors")
     try:
         with pytest.raises(ConfigError, match=r"comes from a plugin.*load_model\(.*plugins=\['vectors_task\.py'\]\)"):
-            packed(result.run_folder)
+            packed(result.folder)
     finally:
         TASKS._items["vectors"] = known
-    assert str(VECTORS_PLUGIN.parent) not in (result.run_folder / "model" / "mltrain.json").read_text()
+    assert str(VECTORS_PLUGIN.parent) not in (result.folder / "model" / "mltrain.json").read_text()
     with pytest.raises(ConfigError, match=r"Add VectorTask\.unpack"):
-        packed(result.run_folder, plugins=[str(VECTORS_PLUGIN)])
+        packed(result.folder, plugins=[str(VECTORS_PLUGIN)])
     assert any(getattr(module, "__file__", None) == str(VECTORS_PLUGIN) for module in sys.modules.values())
