@@ -122,7 +122,19 @@ class Config(Section):
         default_factory=dict, description="Callbacks of plugins: name and arguments."
     )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Name the sections of the task: its configuration class is made on the spot and cannot be imported.
+
+        Loader workers get it so where processes are spawned instead of forked.
+        """
+        fields = type(self).model_fields
+        return _restored, (fields["data"].annotation, fields["model"].annotation, self.model_dump())
+
 
 def config_class(data: type[DataSection], model: type[ModelSection]) -> type[Config]:
     """Return the configuration class of a task that has these `data` and `model` sections."""
     return create_model("Config", __base__=Config, data=(data, ...), model=(model, ...))
+
+
+def _restored(data: type[DataSection], model: type[ModelSection], values: dict[str, Any]) -> Config:
+    return config_class(data, model).model_validate(values)

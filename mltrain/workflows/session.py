@@ -31,6 +31,7 @@ from mltrain.workflows.announcement import announce
 from mltrain.workflows.checks import best_metric
 from mltrain.workflows.curves import draw_curves
 from mltrain.workflows.resume import ResumePoint
+from mltrain.workflows.samples import draw_samples
 from mltrain.workflows.segments import begin_segment
 from mltrain.workflows.signals import stop_on_signals
 from mltrain.workflows.summary import run_summary, write_summary
@@ -139,6 +140,7 @@ class Session:
             draw_curves(
                 read_metrics(self._folder.metrics), self._folder.reports / "curves.png", title=self._folder.name
             )
+            draw_samples(self._config, self._task, self._folder.reports / "samples_train.png")
             self._conclude(summary)
         return summary
 

@@ -37,7 +37,7 @@ from mltrain.config.suggestions import known_keys
         ("batchsize: 5", "batchsize", "Did you mean training.batch_size?"),
         # Neither.
         ("run: {qqqq: 5}", "run.qqqq", "Known here: dir, name, description, tags."),
-        ("model: {architecture: mlp, zzzz: 1}", "model.zzzz", "Known here: architecture, options, num_classes, weights, freeze; "),
+        ("model: {architecture: mlp, zzzz: 1}", "model.zzzz", "Known here: architecture, options, num_classes, w"),
         ("training: {true: 3}", "training.true", "Known here: trainer_type, "),
         ("training: {'': 3}", "training.", "Known here: trainer_type, "),
     ],

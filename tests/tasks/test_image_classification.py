@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,12 @@ def test_a_bad_image_of_a_table_stops_training_with_one_line(data: Path) -> None
     bad.write_text("<html>")
     with pytest.raises(DataError, match=f"{bad.name}: not an image of a known kind"):
         mltrain.train(settings(data), {**TABLE, "data.split_column": "use", "run.name": "it"})
+
+
+def test_a_task_goes_to_workers_that_are_spawned(data: Path) -> None:
+    task = task_of(data, {"data.image_mode": "L"})
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy.config.model_dump() == task.config.model_dump()
+    assert type(copy.config.data) is type(task.config.data)
+    theirs, ours = batch_of(copy, "train", 4), batch_of(task, "train", 4)
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)

@@ -35,7 +35,7 @@ FILES = [
     "config.yaml", "metadata.json", "requirements.txt", "summary.txt", "summary.json", "metrics.jsonl",
     "logs/train.log", "logs/classification_report_train.txt", "logs/classification_report_val.txt",
     "logs/classification_report_test.txt", "checkpoints/best", "checkpoints/last", "model/mltrain.json",
-    "model/model.safetensors", "reports/curves.png", "reports/confusion_matrix_train.png",
+    "model/model.safetensors", "reports/curves.png", "reports/samples_train.png", "reports/confusion_matrix_train.png",
     "reports/confusion_matrix_val.png", "reports/confusion_matrix_test.png",
 ]  # fmt: skip
 METRICS = {"loss", "accuracy", "f1_macro", "precision_macro", "recall_macro"}
