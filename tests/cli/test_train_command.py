@@ -144,8 +144,8 @@ checkpointing.monitor=val/los checkpointing.mode=min
     command line, checkpointing.monitor: no metric 'val/los'. Did you mean val_loss?
 data.val_size=0 early_stopping.enabled=true
     early_stopping.monitor: no metric 'val_loss' (there is no validation split).
-tracking.others.wandb.a=1
-    command line, tracking.others.wandb: unknown tracker 'wandb'. Known: mlflow
+tracking.others.neptune.a=1
+    command line, tracking.others.neptune: unknown tracker 'neptune'. Known: mlflow, tensorboard, wandb
 callbacks.mine.a=1
     command line, callbacks.mine: unknown callback 'mine'.
 --device gpu
