@@ -64,6 +64,12 @@ def decode_image(path: Path, mode: ImageMode, *, min_side: int | None = None) ->
         return _decode(content, mode, min_side)
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"the image has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels that are decoded",
+            where=str(path),
+            fix="Make it smaller, or leave it out.",
+        ) from None
     except Exception as error:  # damaged files make Pillow's decoders raise nearly every kind
         raise DataError(
             _cause(content, error),

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mltrain.core.errors import ConfigError, DataError
@@ -45,6 +46,11 @@ def read_image_splits(
         splits = _read_table(data_dir, fold, splits_dir, data_dir / table, columns)
     elif columns.split is not None:
         raise ConfigError("needs data.table", where="data.split_column", fix="Name the table, or leave out the column.")
+    elif columns != TableColumns():
+        key = "path" if columns.path != TableColumns().path else "label"
+        raise ConfigError(
+            "needs data.table", where=f"data.{key}_column", fix="Name the table, or leave out the column."
+        )
     else:
         splits = _read_folders(data_dir, fold, splits_dir)
     splits.refuse_unusable()
@@ -70,7 +76,12 @@ def _read_folders(data_dir: Path, fold: int, splits_dir: Path | None) -> Labelle
     usual = data_dir / "splits"
     folders = divided_folders(data_dir)
     if splits_dir is not None or usual.exists() or (data_dir / "raw").exists():
-        return read_class_folders(data_dir, splits_dir or usual, fold)
+        splits = read_class_folders(data_dir, splits_dir or usual, fold)
+        if not folders:
+            return splits
+        names = ", ".join(sorted(path.name for path in folders.values()))
+        remark = f"{printable(str(data_dir))} also has folders called {names}: the split files are used, not these."
+        return replace(splits, remarks=(*splits.remarks, remark))
     if folders:
         _refuse_folds(fold, splits_dir, f"the folders of {printable(str(data_dir))} divide the data")
         return read_divided(data_dir, folders)

@@ -100,8 +100,17 @@ class LabelledSplits:
         mixed = [(group[0][2], path) for group in copies.values() for _, label, path in group if label != group[0][1]]
         return [
             *self.remarks,
+            *self._absent_classes(),
             *_told(shared, "an exact copy in another split, so scores are too good"),
             *_told(mixed, "an exact copy under another class"),
+        ]
+
+    def _absent_classes(self) -> list[str]:
+        absent = {split: sorted(set(self.classes) - set(part.labels)) for split, part in self.splits.items()}
+        return [
+            f"{split} has no image of {first_few(classes)}: its figures say nothing of them."
+            for split, classes in absent.items()
+            if classes and self.splits[split].paths
         ]
 
     def _identities(self, part: LabelledPaths) -> list[tuple[str, ...]]:

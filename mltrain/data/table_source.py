@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from mltrain.core.errors import DataError
+from mltrain.core.files import read_json
 from mltrain.data.fold_lists import ListedFiles, split_command
 from mltrain.data.folds_source import read_listed
 from mltrain.data.image_files import printable
 from mltrain.data.image_table import ImageTable, TableColumns
 from mltrain.data.labelled_splits import SPLITS, LabelledPaths, LabelledSplits
+from mltrain.data.split_files import METADATA
 
 __all__ = ["divided_by_column", "divided_by_lists", "table_facts"]
 
@@ -48,11 +51,31 @@ def divided_by_lists(table: ImageTable, splits_dir: Path, fold: int) -> Labelled
         _arguments(table),
     )
     splits = read_listed(files, splits_dir, fold)
+    _refuse_other_labels(table, splits, splits_dir, fold, split_command(files, splits_dir))
     if not splits.records or (new := len(table.rows) - len(splits.records)) <= 0:
         return splits
     rows = f"{new} {'row' if new == 1 else 'rows'} of {printable(table.file.name)}"
     remark = f"{rows} in no split. To have them too, split again: {split_command(files, splits_dir)}"
     return replace(splits, remarks=(remark,))
+
+
+def _refuse_other_labels(table: ImageTable, splits: LabelledSplits, splits_dir: Path, fold: int, command: str) -> None:
+    """Raise DataError where the classes are not as frequent as when the table was split (lists made by hand: never)."""
+    if not splits.records:
+        return
+    names = {"train": f"fold_{fold}_train", "val": f"fold_{fold}_val", "test": "test"}
+    recorded: dict[str, dict[str, int]] = read_json(splits_dir / METADATA)["counts"]
+    for split, name in names.items():
+        then = Counter({label: lists[name] for label, lists in recorded.items() if lists.get(name)})
+        now = Counter(splits.splits[split].labels)
+        for label in sorted({*then, *now}):
+            if then[label] != now[label]:
+                raise DataError(
+                    f"labels are not those that were split: {split} had {then[label]} of "
+                    f"'{printable(label)}', now it has {now[label]}",
+                    where=printable(str(table.file)),
+                    fix=f"Put the old labels back, or split again: {command} --overwrite.",
+                )
 
 
 def table_facts(file: Path, columns: TableColumns) -> dict[str, str]:

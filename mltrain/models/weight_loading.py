@@ -55,7 +55,7 @@ def load_weights(model: nn.Module, source: WeightsSource) -> dict[str, str]:
     if only_check:
         return {}
     model.load_state_dict({**model.state_dict(), **fit.tensors})
-    record = {"source": source.name, "sha256": source.sha256()}
+    record = source.identity()
     log.info("Initial weights: %s, sha256 %s.", source.name, record["sha256"][:12])
     new = sorted(name for name in (*fit.missing, *fit.misshapen) if name.startswith(f"{head}."))
     if new:

@@ -50,6 +50,10 @@ class WeightsSource:
         digests = [file_sha256(path) for path in self.files]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
+    def identity(self) -> dict[str, str]:
+        """Return the name and the digest, for the record."""
+        return {"source": self.name, "sha256": self.sha256()}
+
     def _read(self, *, shapes_only: bool) -> dict[str, torch.Tensor]:
         tensors: dict[str, torch.Tensor] = {}
         for path in self.files:

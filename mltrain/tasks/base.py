@@ -151,6 +151,17 @@ class Task(ABC):
             f"{self.config.task} has nothing to show", where="task", fix=f"Add {type(self).__name__}.preview."
         )
 
+    def initial_weights(self) -> Mapping[str, str] | None:
+        """Return what identifies the weights that a new model begins with: `source` and `sha256`. None: the seed."""
+        return None
+
+    def continue_from_checkpoint(self, initial_weights: Mapping[str, str] | None) -> None:  # noqa: B027
+        """Take note that a checkpoint will replace all weights, so that initial ones need not be there any more.
+
+        Args:
+            initial_weights: those that the run began with.
+        """
+
     def data_facts(self) -> dict[str, Any]:
         """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts)."""
         return {}

@@ -42,13 +42,14 @@ class ImageClassification(Task):
     data_section = ImageDataSection
     model_section = ImageModelSection
     headline: ClassVar[tuple[str, str]] = ("val/accuracy", "max")
-    _initial_weights: Mapping[str, str] | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         assert isinstance(config.data, ImageDataSection)
         assert isinstance(config.model, ImageModelSection)
         self._data, self._model = config.data, config.model
+        self._wanted_weights = config.model.weights
+        self._initial_weights: Mapping[str, str] | None = None
         self.pipeline = ImagePipeline.from_section(config.data)
         self._splits = read_image_splits(
             Path(config.data.data_dir),
@@ -61,6 +62,8 @@ class ImageClassification(Task):
         self._check_classes()
         for notice in self._splits.notices():
             log.warning("%s", notice)
+        if config.model.weights is None and (Path(config.model.architecture) / "model.safetensors").is_file():
+            log.warning("The weights in %s are not used; model.weights: DEFAULT takes them.", config.model.architecture)
 
     def datasets(self) -> dict[str, SampleDataset]:
         """Return the splits that have files."""
@@ -114,10 +117,20 @@ class ImageClassification(Task):
             image_size=self.pipeline.transform.image_size,
             options=wish.options,
         )
-        if wish.weights is not None:
-            self._initial_weights = load_weights(model, find_weights(wish.weights, wish.architecture))
+        if self._wanted_weights is not None:
+            load_weights(model, find_weights(self._wanted_weights, wish.architecture))
         freeze(model, wish.freeze)
         return model
+
+    def initial_weights(self) -> Mapping[str, str] | None:
+        """Return the source of `model.weights` and the sha256 of its files."""
+        if self._initial_weights is None and self._wanted_weights is not None:
+            self._initial_weights = find_weights(self._wanted_weights, self._model.architecture).identity()
+        return self._initial_weights
+
+    def continue_from_checkpoint(self, initial_weights: Mapping[str, str] | None) -> None:
+        """Do without `model.weights`."""
+        self._wanted_weights, self._initial_weights = None, initial_weights
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Return cross-entropy per image, of a mixed one with both labels in proportion; the outputs: logits (B, C)."""
@@ -149,7 +162,7 @@ class ImageClassification(Task):
         return {
             "architecture": _portable(self._model.architecture),
             "options": self._model.options,
-            "initial_weights": self._initial_weights,
+            "initial_weights": self.initial_weights(),
             "classes": self.classes,
             "pipeline": self.pipeline.to_json(),
         }

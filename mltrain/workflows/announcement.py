@@ -64,6 +64,8 @@ def _warn(trainer: Trainer) -> None:
             "Shorten scheduler.warmup_steps or warmup_epochs, or train longer.",
             trainer.schedule.warmup_steps, total,
         )  # fmt: skip
+    if "val" not in trainer.loaders.splits:
+        log.warning("There is no validation split: no epoch is the best one, and the last weights are packed.")
     switches = config.reproducibility
     if not switches.deterministic:
         log.warning(

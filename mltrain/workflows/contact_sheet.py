@@ -12,25 +12,29 @@ from PIL import Image, ImageDraw, ImageFont
 __all__ = ["contact_sheet", "png_bytes"]
 
 _COLUMNS = 8
-_SIDE = 128
+_SIDE, _LARGEST_SIDE = 128, 256
 _GAP = 8
 _FONT_SIZE = 13
 _LINE = 18
-_PAPER, _INK = "white", "black"
+# Grey: a white picture on white paper cannot be seen.
+_PAPER, _INK = "#e4e4e4", "black"
 
 
 def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], *, columns: int = _COLUMNS) -> Image.Image:
-    """Return the tiles in rows on white paper.
+    """Return the tiles in rows on grey paper.
 
-    Images are of one size. Small ones are enlarged by a whole factor, pixel by pixel, so that every pixel can be seen.
+    Images are of one size. Small ones are enlarged by a whole factor, pixel by pixel, so that every pixel can be seen;
+    large ones are reduced.
 
     Args:
         tiles: images with their captions; at least one.
         columns: most images of a row.
     """
     width, height = tiles[0][0].size
-    factor = max(1, _SIDE // max(width, height))
-    width, height = factor * width, factor * height
+    factor: float = max(1, _SIDE // max(width, height))
+    factor = min(factor, _LARGEST_SIDE / max(width, height))
+    filtering = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BILINEAR
+    width, height = max(1, round(factor * width)), max(1, round(factor * height))
     columns = min(columns, len(tiles))
     step_x, step_y = max(width, _SIDE) + _GAP, height + _LINE + _GAP
     rows = math.ceil(len(tiles) / columns)
@@ -39,7 +43,7 @@ def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], *, columns: int = _C
     for index, (image, caption) in enumerate(tiles):
         row, column = divmod(index, columns)
         left, top = _GAP + column * step_x, _GAP + row * step_y
-        sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top))
+        sheet.paste(image.resize((width, height), filtering), (left, top))
         draw.text((left, top + height + 2), _shortened(caption, font, step_x - _GAP), fill=_INK, font=font)
     return sheet
 

@@ -199,7 +199,15 @@ def _made_in(folder: RunFolder, config: Config) -> Path | None:
 
 def _check_data(folder: RunFolder, metadata: Mapping[str, Any], config: Config) -> None:
     then = (metadata.get("data") or {}).get("digest")
-    here = TASKS.get(config.task)(config).data_facts().get("digest")
+    task = TASKS.get(config.task)(config)
+    here = task.data_facts().get("digest")
+    weights_then, weights_here = metadata.get("initial_weights"), task.initial_weights()
+    if weights_then is not None and weights_then != weights_here:
+        raise DataError(
+            f"model.weights are not those of the run: their sha256 was {weights_then['sha256'][:12]}",
+            where=str(folder.path),
+            fix="Put the old weights back, or train a new run.",
+        )
     if then != here:
         raise DataError(
             f"the data is not that of the run: its digest was {str(then)[:12]}, here it is {str(here)[:12]}",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.checkpoints.store import CheckpointStore
+from mltrain.config.explain import shown
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError
 from mltrain.core.files import read_json
@@ -115,7 +116,14 @@ def check_num_epochs(point: ResumePoint, config: Config) -> None:
         )
 
 
-def changes_since(folder: RunFolder, config: Config, *, data: Mapping[str, Any], window_size: int) -> dict[str, Any]:
+def changes_since(
+    folder: RunFolder,
+    config: Config,
+    *,
+    data: Mapping[str, Any],
+    initial_weights: Mapping[str, str] | None,
+    window_size: int,
+) -> dict[str, Any]:
     """Return what differs from the run's own configuration, key -> [then, now].
 
     Raises:
@@ -133,9 +141,15 @@ def changes_since(folder: RunFolder, config: Config, *, data: Mapping[str, Any],
             str(metadata["data"].get("digest"))[:12],
             str(data.get("digest"))[:12],
         ]
+    weights_then = metadata.get("initial_weights")
+    if weights_then is not None and weights_then["sha256"] != (initial_weights or {}).get("sha256"):
+        refused["model.weights (sha256 of its files)"] = [
+            weights_then["sha256"][:12],
+            str((initial_weights or {}).get("sha256"))[:12],
+        ]
     if refused:
         problems = [
-            f"{folder.path}: this run has {key} = {was!r}, now it is {now_is!r}. "
+            f"{folder.path}: this run has {key} = {shown(was)}, now it is {shown(now_is)}. "
             "Continue with the old value, or start a new run."
             for key, (was, now_is) in refused.items()
         ]

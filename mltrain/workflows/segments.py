@@ -23,6 +23,7 @@ def begin_segment(
     *,
     hardware: Mapping[str, Any],
     data: Mapping[str, Any],
+    initial_weights: Mapping[str, str] | None,
     window_size: int,
 ) -> None:
     """Write `config.yaml`, `metadata.json` and `requirements.txt`; a resumed run adds a segment to its metadata.
@@ -34,9 +35,10 @@ def begin_segment(
     """
     facts = run_metadata(hardware=dict(hardware), data=dict(data))
     segment = {name: facts[name] for name in ("created", "command_line", "git", "hardware")}
-    metadata = {**facts, "window_size": window_size, "segments": [segment]}
+    weights = None if initial_weights is None else dict(initial_weights)
+    metadata = {**facts, "initial_weights": weights, "window_size": window_size, "segments": [segment]}
     if point is not None:
-        changes = changes_since(folder, config, data=data, window_size=window_size)
+        changes = changes_since(folder, config, data=data, initial_weights=weights, window_size=window_size)
         for key, (then, now_is) in changes.items():
             log.info("Changed since the run began: %s from %r to %r.", key, then, now_is)
         metadata = read_json(folder.metadata)

@@ -174,7 +174,13 @@ class Session:
         training = self._config.training
         window_size = training.batch_size * self._accelerator.num_processes * training.gradient_accumulation_steps
         begin_segment(
-            self._folder, self._config, point, hardware=self._hardware, data=self._data, window_size=window_size
+            self._folder,
+            self._config,
+            point,
+            hardware=self._hardware,
+            data=self._data,
+            initial_weights=self._task.initial_weights(),
+            window_size=window_size,
         )
         write_summary(self._folder, self._summary(None, "running", reason=""))
 

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from mltrain.config.load import LoadedConfig, name_place
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.core.files import read_json
 from mltrain.core.hardware import set_determinism
 from mltrain.core.logging import LogContext, console_log, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_taken_name
@@ -109,6 +110,8 @@ def _run(
         tf32=switches.tf32,
     )
     task = make_task(config)
+    if point is not None and point.checkpoint is not None:
+        task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
     check_training(config, task)
     callbacks = plugin_callbacks(config)
 

@@ -334,7 +334,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "header only": (lambda path: _photograph(path, "JPEG", 0.02), "cannot be decoded|begins with"),
     "empty": (lambda path: path.write_bytes(b""), "the image file is empty"),
     "html": (lambda path: path.write_bytes(b"<!DOCTYPE html>\n<html>404</html>"), "begins with b'<!DOCTYPE html>"),
-    "bomb": (lambda path: path.write_bytes(png(50000, 50000, 8, 2, b"")), r"Image size \(2500000000 pixels\)"),
+    "bomb": (lambda path: path.write_bytes(png(50000, 50000, 8, 2, b"")), "more than the 178 million pixels"),
     "postscript": (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "begins with"),
     "missing": (lambda path: None, "No such file"),
     "folder": (lambda path: path.mkdir(), "Is a directory"),

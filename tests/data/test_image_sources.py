@@ -162,7 +162,9 @@ def test_split_files_come_before_folders_called_like_splits(divided: Path) -> No
     with pytest.raises(DataError, match=r"no split files\. Make them with: ml-split --raw_data .*/raw --folds 5"):
         read(divided)
     split_folder(divided / "raw", folds=2)
-    assert read(divided, 1).splits["train"].paths[0].startswith("raw/ants/")
+    splits = read(divided, 1)
+    assert splits.splits["train"].paths[0].startswith("raw/ants/")
+    assert any("also has folders called test, train, val" in notice for notice in splits.notices())
 
 
 def test_a_folder_with_nothing_known_in_it_names_the_layouts(tmp_path: Path) -> None:
@@ -315,3 +317,18 @@ def test_lists_whose_training_lacks_a_class_are_refused(divided: Path) -> None:
     (divided / "splits" / "test.txt").write_text("raw/wasps/1.png\n")
     with pytest.raises(DataError, match="test has classes that have no training files: wasps"):
         read(divided)
+
+
+def test_labels_that_are_not_those_that_were_split_are_refused(tabled: Path) -> None:
+    split_table(tabled / "labels.csv", folds=2, test_ratio=0.25)
+    table = tabled / "labels.csv"
+    table.write_text(table.read_text().replace("ants0.png,ants", "ants0.png,bees"))
+    with pytest.raises(
+        DataError, match=r"labels are not those that were split: \w+ had \d+ of 'ants'.*ml-split --table"
+    ):
+        read(tabled, table="labels.csv")
+
+
+def test_columns_without_a_table_are_refused(divided: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.label_column: needs data\.table"):
+        read_image_splits(divided, 0, splits_dir=None, table=None, columns=TableColumns(label="species"))

@@ -92,3 +92,9 @@ def test_all_global_generators_are_seeded() -> None:
     assert draws() != first
     seed_everything(2**63 + 5)
     assert draws() == first
+
+
+def test_a_run_without_validation_is_told(train_vectors: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="mltrain"):
+        train_vectors({"data.val_size": 0, "training.num_epochs": 1})
+    assert "There is no validation split" in caplog.text

@@ -26,7 +26,7 @@ def stopped(train_vectors: Any) -> Path:
         ({"seed": 1}, "seed = 42, now it is 1"),
         ({"optimizer.name": "sgd"}, "optimizer.name = 'adamw', now it is 'sgd'"),
         ({"training.batch_size": 4}, "batch_size x processes"),
-        ({"training.ema.enabled": True}, "training.ema.enabled = False"),
+        ({"training.ema.enabled": True}, "training.ema.enabled = false"),
     ],
     ids=str,
 )
