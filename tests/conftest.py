@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test works in a folder of its own, so that runs/ and mlflow.db of one never meet another's."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that a test runs in this process opens the console's log for good; the next test begins without."""
+    yield
+    log = logging.getLogger("mltrain")
+    for handler in [handler for handler in log.handlers if handler.get_name() == "console"]:
+        log.removeHandler(handler)
+    log.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,13 @@ class Stop:
         self.signal: int | None = None
 
     def request(self, status: str, reason: str, *, signal: int | None = None) -> None:
-        """State the wish. The first one counts, but an interruption beats an early stop."""
+        """State the wish. The first one counts, but an interruption beats an early stop.
+
+        Raises:
+            ValueError: the status is neither "early_stopped" nor "interrupted".
+        """
+        if status not in ("early_stopped", "interrupted"):
+            raise ValueError(f"a run cannot end as {status!r}: it is early_stopped or interrupted")
         if self.status is None or (self.status != "interrupted" and status == "interrupted"):
             self.reason, self.signal = reason, signal
             self.status = status  # last: the loop looks at this one

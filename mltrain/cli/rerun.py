@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         open_console_log()
 
     from mltrain.workflows.rerun import rerun
+    from mltrain.workflows.signals import end_process_on_second_signal
 
+    end_process_on_second_signal()
     try:
         result = rerun(arguments.run, arguments.run_name)
     finally:

@@ -53,8 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     if os.environ.get("RANK", "0") == "0":
         open_console_log()
 
+    from mltrain.workflows.signals import end_process_on_second_signal
     from mltrain.workflows.train import execute
 
+    end_process_on_second_signal()
     try:
         result = execute(arguments.config, overrides, resume=arguments.resume, by_hand="command line")
     finally:

@@ -122,16 +122,7 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
         numbered: when the name is taken, append `_2`, `_3`, ... (a name made by the program), or else refuse
             (a name the user chose).
     """
-    if not name.strip() or name.startswith(".") or not name.isprintable() or re.search(r"[/\\]", name):
-        raise RunFolderError(
-            f"{name!r} cannot name a folder", where="run.name", fix="Use letters, digits, '.', '_', '=' and '-'."
-        )
-    if len(name.encode()) > _LONGEST_NAME:
-        raise RunFolderError(
-            f"{name[:40]}... cannot name a folder: it has {len(name.encode())} bytes",
-            where="run.name",
-            fix=f"Use at most {_LONGEST_NAME}.",
-        )
+    _check_name(name)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         for candidate in _candidates(name) if numbered else iter([name]):
@@ -149,6 +140,7 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
 
 def refuse_taken_name(parent: Path, name: str) -> None:
     """Raise RunFolderError where a run of this name exists: before time is spent on data that will not be used."""
+    _check_name(name)
     # Of a launcher's processes the first makes the folder, perhaps before the others come here.
     if os.environ.get("RANK", "0") == "0" and (parent / name).exists():
         raise _taken(parent / name)
@@ -174,6 +166,19 @@ def _candidates(name: str) -> Iterator[str]:
     while True:
         yield f"{name}_{number}"
         number += 1
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or name.startswith(".") or not name.isprintable() or re.search(r"[/\\]", name):
+        raise RunFolderError(
+            f"{name!r} cannot name a folder", where="run.name", fix="Use letters, digits, '.', '_', '=' and '-'."
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise RunFolderError(
+            f"{name[:40]}... cannot name a folder: it has {len(name.encode())} bytes",
+            where="run.name",
+            fix=f"Use at most {_LONGEST_NAME}.",
+        )
 
 
 def _taken(path: Path) -> RunFolderError:

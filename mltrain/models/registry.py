@@ -97,8 +97,20 @@ def published_weights(architecture: str) -> str:
 
 
 def logits_of(output: Any) -> torch.Tensor:
-    """Return the logits: transformers' models give an object that holds them, plain modules the tensor itself."""
-    return output if isinstance(output, torch.Tensor) else output.logits
+    """Return the logits: transformers' models give an object that holds them, plain modules the tensor itself.
+
+    Raises:
+        ConfigError: the output is something else.
+    """
+    if not isinstance(output, torch.Tensor):
+        output = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if not isinstance(output, torch.Tensor):
+        raise ConfigError(
+            f"gives a {type(output).__name__} where logits are needed",
+            where="model",
+            fix="Return a tensor, or an object or dict that has logits.",
+        )
+    return output
 
 
 _GIVEN = ("num_classes", "channels", "image_size")

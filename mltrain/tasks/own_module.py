@@ -166,8 +166,21 @@ class OwnClassification(OwnModule):
         """Return cross-entropy, by the user's criterion or the default one."""
         if self._parts.loss is not None:
             return self._parts.loss(outputs, labels)
-        smoothing = self.config.training.label_smoothing
-        return F.cross_entropy(logits_of(outputs).float(), labels, reduction="none", label_smoothing=smoothing)
+        logits, smoothing = logits_of(outputs).float(), self.config.training.label_smoothing
+        if logits.ndim != 2 or len(logits) != len(labels):
+            raise ConfigError(
+                f"gives outputs of shape {tuple(logits.shape)} for {len(labels)} examples",
+                where="model",
+                fix=f"They must have the shape ({len(labels)}, number of classes).",
+            )
+        try:
+            return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        except IndexError:
+            raise DataError(
+                f"there is a class number {int(labels.max())}, but the model has {logits.shape[1]} outputs, from 0 on",
+                where="labels",
+                fix="Correct the labels, or give the model an output for each class.",
+            ) from None
 
     def check_labels(self, labels: torch.Tensor) -> None:
         """Refuse what is no whole class number."""
@@ -182,6 +195,12 @@ class OwnClassification(OwnModule):
     def collate(self, items: list[Any]) -> Batch:
         """Return a batch with "labels", int64."""
         batch = super().collate(items)
+        if not batch["labels"].is_floating_point() and int(batch["labels"].min()) < 0:
+            raise DataError(
+                f"there is a class number {int(batch['labels'].min())}",
+                where="labels",
+                fix="Number the classes from 0 on; leave out what has no class.",
+            )
         return batch if batch["labels"].is_floating_point() else {**batch, "labels": batch["labels"].long()}
 
     def metrics(self) -> Metrics:

@@ -33,6 +33,12 @@ def explained(error: BaseException) -> HardwareError | None:
             where="data.num_workers",
             fix="Lower it, or give the machine more (with containers: --shm-size).",
         )
+    if isinstance(error, RuntimeError) and "does not require grad" in text:
+        return HardwareError(
+            "the loss does not depend on any weight that is trained, so there is no gradient",
+            where="loss",
+            fix="Compute it from the model's outputs without detach(), item() or whole numbers; freeze less.",
+        )
     if isinstance(error, ValueError) and "Expected more than 1 value per channel" in text:
         return HardwareError(
             "batch norm cannot learn from one value: a microbatch has a single example whose map is one pixel",

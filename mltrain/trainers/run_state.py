@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mltrain.callbacks.base import Callback
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.checkpoints.tensors import load_optimizer, load_tensors, save_optimizer, save_tensors
-from mltrain.core.errors import CheckpointError
+from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json, write_json
 from mltrain.core.hardware import instruction_set
 from mltrain.core.logging import log
@@ -101,12 +103,25 @@ def _write(trainer: Trainer, folder: Path, meters: list[dict[str, Any]]) -> None
         "schedule": trainer.schedule.state(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "meters": meters,
-        "callbacks": {type(callback).__name__: callback.state() for callback in trainer.callbacks},
+        "callbacks": {type(callback).__name__: _callback_state(callback) for callback in trainer.callbacks},
         "trainer": trainer.extra_state(),
         "metrics_length": trainer.recorder.length if trainer.recorder is not None else 0,
         "environment": _environment(trainer),
     }
     write_json(folder / "state.json", state)
+
+
+def _callback_state(callback: Callback) -> dict[str, Any]:
+    state = callback.state()
+    try:
+        json.dumps(state)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"gives a state that cannot be kept ({error})",
+            where=f"{type(callback).__name__}.state",
+            fix="Return numbers, texts, lists and dicts of them.",
+        ) from None
+    return state
 
 
 def _load_module(module: torch.nn.Module, path: Path) -> None:

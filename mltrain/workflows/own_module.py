@@ -7,10 +7,12 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
+import torch
 from torch import nn
 
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, DataError, MltrainError
+from mltrain.core.logging import log
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.seeded_dataset import SeededDataset
 from mltrain.tasks.base import TASKS
@@ -70,7 +72,7 @@ class Trainer:
             raise ConfigError(f"must be a torch.nn.Module, is a {type(model).__name__}", where="model", fix="Give one.")
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset}
         datasets = {name: _sampled(name, data) for name, data in given.items() if name == "train" or data is not None}
-        _check_functions(loss=loss, collate=collate, **(metrics or {}))
+        _check_functions(loss, collate, {} if metrics is None else metrics)
         self._parts = OwnParts(model, datasets, collate, loss, dict(metrics or {}))
         self._dataset_name = type(train_dataset).__name__
         self._config = {} if config is None else config
@@ -119,6 +121,7 @@ class Trainer:
         kind: Any = TASKS.get(config.task)
         task: OwnModule = kind(config, self._parts)
         _check_batches(task)
+        _check_independence(task, self._parts.model)
         return task
 
 
@@ -138,8 +141,38 @@ def _sampled(split: str, dataset: Any) -> SampleDataset:
     return sampled
 
 
-def _check_functions(*, loss: Any, collate: Any, **metrics: Any) -> None:
-    for name, function in {"loss": loss, "collate": collate, **metrics}.items():
+def _check_independence(task: OwnModule, model: nn.Module) -> None:
+    """Warn where the loss of an example changes with what stands beside it, as by an unmeant broadcast."""
+    dataset = task.datasets()["train"]
+    if len(dataset) < 2:
+        return
+    items = [dataset.load(index, None) for index in (0, len(dataset) - 1)]
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            both, alone = (
+                task.losses(model, {name: tensor.to(device) for name, tensor in task.collate(some).items()}).values
+                for some in (items, items[:1])
+            )
+    finally:
+        model.train(was_training)
+    if not torch.allclose(both[0].float(), alone[0].float(), rtol=1e-2, atol=1e-4, equal_nan=True):
+        log.warning(
+            "The loss of an example is %.6g alone and %.6g beside another: it depends on the batch, and so will the "
+            "gradient on how the batch is cut. Do outputs and targets have the same shape?",
+            float(alone[0]), float(both[0]),
+        )  # fmt: skip
+
+
+def _check_functions(loss: Any, collate: Any, metrics: Any) -> None:
+    if not isinstance(metrics, Mapping) or "loss" in metrics:
+        raise ConfigError(
+            "must be a dict of names, other than loss, and functions", where="metrics", fix='Write {"mae": function}.'
+        )
+    named = {f"metrics, {name}": function for name, function in metrics.items()}
+    for name, function in {"loss": loss, "collate": collate, **named}.items():
         if function is not None and not callable(function):
             raise ConfigError(f"must be a function, is a {type(function).__name__}", where=name, fix="Give one.")
     if getattr(loss, "reduction", "none") != "none":

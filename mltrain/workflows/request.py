@@ -51,7 +51,9 @@ def read_request(config: ConfigLike, overrides: Mapping[str, Any] | None, *, by_
     if overrides is not None and not isinstance(overrides, Mapping):
         raise _wrong_kind("overrides", overrides, 'a dict such as {"training.num_epochs": 3}')
     if isinstance(config, Mapping):
-        return Request(config, dotted_overrides(config, overrides or {}), None, {}, by_hand)
+        content = {key: value for key, value in config.items() if "." not in str(key)}
+        dotted = {key: value for key, value in config.items() if key not in content}
+        return Request(content, dotted_overrides(content, {**dotted, **(overrides or {})}), None, {}, by_hand)
     file = as_path("config", config, "the path of a YAML file, or a dict")
     content, lines = read_yaml(file)
     return Request(content, dotted_overrides(content, overrides or {}), file, lines, by_hand)

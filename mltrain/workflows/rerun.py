@@ -136,7 +136,7 @@ def _overrides(folder: RunFolder, metadata: Mapping[str, Any], config: Config, r
         "run.name": run_name or _free_name(parent, f"{folder.name}_rerun"),
         "run.tags": {**config.run.tags, "rerun_of": folder.name},
     }
-    if Path(config.run.dir).resolve() != parent:
+    if Path(config.run.dir).expanduser().resolve() != parent:
         overrides["run.dir"] = os.path.relpath(parent)
     threads = _threads(metadata, config)
     if threads is not None:
@@ -189,7 +189,7 @@ def _announce(folder: RunFolder, metadata: Mapping[str, Any], config: Config) ->
 
 def _made_in(folder: RunFolder, config: Config) -> Path | None:
     """Return the folder that the run was made in, as far as its `run.dir` tells: nothing else records it."""
-    written = Path(config.run.dir)
+    written = Path(config.run.dir).expanduser()
     parts = Path(os.path.normpath(written)).parts
     parent = folder.path.parent.parts
     if written.is_absolute() or ".." in parts or parent[-len(parts) :] != parts:

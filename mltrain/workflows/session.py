@@ -94,6 +94,9 @@ class Session:
                 with stop_on_signals(trainer.stop):
                     summary = self._train_and_review(trainer, point)
                 self.signal = trainer.stop.signal
+            except KeyboardInterrupt:
+                summary = self._summary(trainer, "interrupted", reason="a second signal")
+                raise
             except BaseException as error:
                 log.debug("The run failed.", exc_info=True)
                 plain = explained(error) or error

@@ -11,7 +11,15 @@ from types import FrameType
 
 from mltrain.callbacks.base import Stop
 
-__all__ = ["stop_on_signals"]
+__all__ = ["end_process_on_second_signal", "stop_on_signals"]
+
+_ends_process = False
+
+
+def end_process_on_second_signal() -> None:
+    """Let a second signal end the process, as suits a command; by default it raises KeyboardInterrupt."""
+    global _ends_process
+    _ends_process = True
 
 
 @contextlib.contextmanager
@@ -22,8 +30,10 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     """
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.signal is not None:
+        if stop.signal is not None and _ends_process:
             os._exit(128 + number)
+        if stop.signal is not None:
+            raise KeyboardInterrupt
         stop.request("interrupted", f"received {signal.Signals(number).name}", signal=number)
 
     if threading.current_thread() is not threading.main_thread():

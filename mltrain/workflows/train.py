@@ -89,7 +89,9 @@ def _run(
 ) -> TrainResult:
     config = loaded.config
     if auto:
-        found = find_named(Path(config.run.dir), config.run.name or run_name(config, loaded.overrides), config)
+        found = find_named(
+            Path(config.run.dir).expanduser(), config.run.name or run_name(config, loaded.overrides), config
+        )
         point = find_resume_point(found) if found is not None else None
     if point is not None:
         check_num_epochs(point, config)
@@ -98,7 +100,7 @@ def _run(
             log.info("%s is complete already: nothing to do. --num_epochs trains it longer.", point.folder.path)
             return TrainResult(summary, point.folder.path, None, lambda: make_task(config))
     elif config.run.name is not None:
-        refuse_taken_name(Path(config.run.dir), config.run.name)
+        refuse_taken_name(Path(config.run.dir).expanduser(), config.run.name)
 
     trainer_class = TRAINERS.get(config.training.trainer_type)
     trainer_class.check(config)
@@ -132,6 +134,6 @@ def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, is_main: bool) -
     paths: list[str | None] = [None]
     if is_main:
         name = config.run.name or run_name(config, loaded.overrides)
-        paths = [str(create_run_folder(Path(config.run.dir), name, numbered=config.run.name is None).path)]
+        paths = [str(create_run_folder(Path(config.run.dir).expanduser(), name, numbered=config.run.name is None).path)]
     broadcast_object_list(paths)
     return RunFolder(Path(str(paths[0])))

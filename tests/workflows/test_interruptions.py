@@ -111,3 +111,53 @@ def test_a_killed_continuation_of_a_finished_run_is_unfinished(
     assert summary["status"] == "running"
     assert summary["model_digest"] is None
     assert read_json(finished.folder / "metadata.json")["segments"][-1]["summary_before"] == before
+
+
+SCRIPT = '''
+import time
+from pathlib import Path
+
+import torch
+import mltrain
+
+
+class Slow(torch.utils.data.Dataset):
+    """From its twentieth item on it takes its time, and says so."""
+
+    given = 0
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        Slow.given += 1
+        if Slow.given > 20:
+            Path("slow").touch()
+            time.sleep(5)
+        return torch.zeros(2), 0
+
+
+settings = {"data": {"num_workers": 0}, "tracking": {"mlflow": {"enabled": False}}, "run": {"name": "it"}}
+try:
+    mltrain.Trainer(torch.nn.Linear(2, 2), Slow(), config=settings).fit()
+except KeyboardInterrupt:
+    print("the script goes on")
+'''
+
+
+def test_a_second_interrupt_leaves_a_run_in_python_but_not_python(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not (tmp_path / "slow").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "the script goes on" in output
+    assert read_json(tmp_path / "runs" / "it" / "summary.json")["status"] == "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import mltrain
 from mltrain.core.digest import model_digest
-from mltrain.core.errors import ConfigError, DataError
+from mltrain.core.errors import ConfigError, DataError, MltrainError
 from mltrain.core.files import read_json
 from mltrain.core.seeding import SampleGenerator
 
@@ -199,8 +200,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "float labels": ({"train_dataset": FLOATS}, "labels of float32 and shape .1, 2., not whole class numbers"),
     "mean criterion": ({"loss": nn.MSELoss()}, r"loss: gives one number .* MSELoss\(reduction='none'\)"),
-    "scalar": ({"loss": lambda outputs, labels: outputs.mean()}, "loss: gave one number for 8 examples"),
-    "wide": ({"loss": lambda outputs, labels: outputs}, r"loss: gave shape \(8, 2\).*Take the mean"),
+    "scalar": ({"loss": lambda outputs, labels: outputs.mean()}, "loss: gave one number for 2 examples"),
+    "wide": ({"loss": lambda outputs, labels: outputs}, r"loss: gave shape \(2, 2\).*Take the mean"),
     "no function": ({"loss": "mse"}, "loss: must be a function, is a str"),
     "metric": ({"metrics": {"m": lambda o, y: o.mean()}}, r"metrics\['m'\]: gave one number"),
     "task": ({"config": {"task": "image_classification"}}, "task: is 'image_classification', but here the module"),
@@ -225,3 +226,57 @@ def test_a_package_of_a_module_says_how_it_is_loaded(straight: Any) -> None:
         mltrain.load_model(straight.folder)
     with pytest.raises(ConfigError, match=r"Run the script that called mltrain\.Trainer"):
         mltrain.train(straight.folder / "config.yaml", verbose=False)
+
+
+def test_a_loss_that_mixes_examples_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    points = torch.arange(24.0).reshape(24, 1)
+    data = TensorDataset(points, points[:, 0] ** 2)
+    with caplog.at_level(logging.WARNING, logger="mltrain"):
+        # (16, 1) - (16,) broadcasts to (16, 16): one value an example, each of all targets.
+        mltrain.Trainer(
+            nn.Linear(1, 1), data, config=config(), loss=lambda outputs, targets: ((outputs - targets) ** 2).mean(1)
+        ).fit(verbose=False)
+    assert "it depends on the batch" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="mltrain"):
+        mltrain.Trainer(
+            nn.Linear(1, 1), data, config=config(), loss=lambda outputs, targets: (outputs[:, 0] - targets) ** 2
+        ).fit(verbose=False)
+    assert "it depends on the batch" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "told"),
+    [
+        (nn.Linear(2, 2), [0, 1, 5, 1], r"class number 5, but the model has 2 outputs"),
+        (nn.Linear(2, 2), [0, 1, -100, 1], r"class number -100"),
+        (nn.Flatten(0), [0, 1, 0, 1], r"outputs of shape \(\d+,\) for \d+ examples"),
+        (nn.LSTM(2, 2), [0, 1, 0, 1], r"gives a tuple where logits are needed"),
+    ],
+    ids=["too high", "negative", "flat", "tuple"],
+)
+def test_outputs_and_labels_that_do_not_fit_are_told(model: nn.Module, labels: list[int], told: str) -> None:
+    data = TensorDataset(torch.zeros(len(labels), 2), torch.tensor(labels))
+    with pytest.raises(MltrainError, match=told):
+        mltrain.Trainer(model, data, config=config()).fit(verbose=False)
+
+
+def test_a_loss_without_a_gradient_is_told() -> None:
+    data = TensorDataset(torch.zeros(8, 2), torch.zeros(8))
+    with pytest.raises(MltrainError, match="does not depend on any weight"):
+        mltrain.Trainer(
+            nn.Linear(2, 1), data, config=config(), loss=lambda outputs, targets: outputs.detach()[:, 0] - targets
+        ).fit(verbose=False)
+
+
+def test_metrics_of_a_wrong_kind_are_told() -> None:
+    data = TensorDataset(torch.zeros(8, 2), torch.zeros(8))
+    for metrics in ([abs], {"loss": abs}):
+        with pytest.raises(ConfigError, match="metrics: must be a dict of names"):
+            mltrain.Trainer(nn.Linear(2, 1), data, loss=abs, metrics=metrics)  # type: ignore[arg-type]
+
+
+def test_a_configuration_with_dotted_keys_is_understood() -> None:
+    data = TensorDataset(torch.randn(8, 2), torch.zeros(8).long())
+    settings = {**config(), "training.num_epochs": 2}
+    assert mltrain.Trainer(nn.Linear(2, 2), data, config=settings).fit(verbose=False).summary["epochs"] == 2
