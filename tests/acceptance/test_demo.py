@@ -57,24 +57,46 @@ def test_a_plain_installation_holds_the_whole_package(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "mltrain" / "py.typed").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.shared_data
-def test_real_photographs_beat_the_majority_class(hymenoptera: Path, tmp_path: Path) -> None:
-    """Ants and bees at 64 pixels, from the command line."""
-    bin_folder = Path(sys.executable).parent
+@pytest.fixture
+def photographs(hymenoptera: Path, tmp_path: Path) -> Path:
+    """A folder where the photographs are split."""
     (tmp_path / "data" / "hymenoptera").mkdir(parents=True)
     (tmp_path / "data" / "hymenoptera" / "raw").symlink_to(hymenoptera / "raw")
-    commands = [
-        ["ml-split", "--raw_data", "data/hymenoptera/raw", "--folds", "5"],
-        ["ml-train", "--config", str(ROOT / "configs" / "hymenoptera.yaml"), "--fold", "0", "--run_name", "it"],
-    ]
-    for name, *arguments in commands:
-        result = subprocess.run(
-            [str(bin_folder / name), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False
-        )
-        assert result.returncode == 0, result.stderr[-2000:]
-    summary = read_json(tmp_path / "runs" / "it" / "summary.json")
-    report = (tmp_path / "runs" / "it" / "logs" / "classification_report_test.txt").read_text().splitlines()
+    run(tmp_path, "ml-split", "--raw_data", "data/hymenoptera/raw", "--folds", "5")
+    return tmp_path
+
+
+def run(folder: Path, name: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).parent / name), *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_real_photographs_beat_the_majority_class(photographs: Path) -> None:
+    """Ants and bees at 64 pixels, from the command line."""
+    run(photographs, "ml-train", "--config", str(ROOT / "configs/hymenoptera.yaml"), "--fold", "0", "--run_name", "it")
+    folder = photographs / "runs" / "it"
+    report = (folder / "logs" / "classification_report_test.txt").read_text().splitlines()
     support = [float(line.split()[-1]) for line in report if line.strip().startswith(("ants", "bees"))]
     assert sum(support) == 60
-    assert summary["test"]["accuracy"] > max(support) / sum(support) + 0.1
+    assert read_json(folder / "summary.json")["test"]["accuracy"] > max(support) / sum(support) + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_the_configuration_with_augmentation_trains(photographs: Path) -> None:
+    config = str(ROOT / "configs" / "hymenoptera_resnet18.yaml")
+    run(
+        photographs,
+        "ml-train",
+        "--config",
+        config,
+        "--num_epochs",
+        "1",
+        "--run_name",
+        "it",
+        "scheduler.warmup_epochs=0",
+    )
+    assert read_json(photographs / "runs" / "it" / "summary.json")["status"] == "completed"
