@@ -99,7 +99,13 @@ def run(problem: Problem, clock: Ticker, overrides: Mapping[str, Any]) -> None:
             "max_grad_norm": MAX_NORM,
             "device": "cpu",
         },
-        "optimizer": {"name": "adamw", "lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
+        # One parameter group, as all others here have: the same update, and no second fused kernel.
+        "optimizer": {
+            "name": "adamw",
+            "lr": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "decay_norms_and_biases": True,
+        },
         "scheduler": {"name": "none"},
         "tracking": {"log_every_n_steps": LOG_EVERY, "mlflow": {"enabled": False}},
         "reproducibility": {"num_threads": 1},

@@ -61,7 +61,7 @@ def load_weights(model: nn.Module, source: WeightsSource) -> dict[str, str]:
     if new:
         mine = model.state_dict()[new[-1]].shape[0]
         had = fit.misshapen[new[-1]][0][0] if new[-1] in fit.misshapen else "none"
-        log.info("The head %s is new: %d classes instead of %s.", head, mine, had)
+        log.info("The head (%s) is new: %d classes instead of %s.", head, mine, had)
     return record
 
 

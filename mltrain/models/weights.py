@@ -92,8 +92,9 @@ def find_weights(wish: str, architecture: str) -> WeightsSource:
     if path.is_dir():
         return _in_folder(path)
     if not path.is_file():
+        close = "Did you mean DEFAULT?" if wish.upper() == DEFAULT else ""
         raise ConfigError(
-            f"there is no {wish}", where=_KEY, fix="Name a folder or a .safetensors file, or write DEFAULT."
+            f"there is no {wish}", where=_KEY, fix=close or "Name a folder or a .safetensors file, or write DEFAULT."
         )
     if path.suffix != ".safetensors":
         raise ConfigError(
@@ -114,6 +115,12 @@ def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
             except (ValueError, LookupError, TypeError, AttributeError):
                 raise ConfigError("cannot be read", where=str(place / _INDEX), fix="Copy the folder again.") from None
             return WeightsSource(name or folder.resolve().name, tuple(place / part for part in parts))
+    if (folder / "checkpoints").is_dir():
+        raise ConfigError(
+            f"the run {folder} has not come to its end and has no model",
+            where=_KEY,
+            fix="Continue it first, or name one of its folders checkpoints/step-...",
+        )
     raise ConfigError(
         f"{name or folder} has no {_WHOLE}",
         where=_KEY,

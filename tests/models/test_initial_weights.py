@@ -63,7 +63,7 @@ def test_the_backbone_is_taken_and_the_new_head_is_of_the_seed_and_told(publishe
     assert record == {"source": "vit", "sha256": file_sha256(published / "model.safetensors")}
     assert lines == [
         f"Initial weights: vit, sha256 {record['sha256'][:12]}.",
-        "The head classifier is new: 2 classes instead of 5.",
+        "The head (classifier) is new: 2 classes instead of 5.",
     ]
 
 
@@ -104,7 +104,7 @@ def test_plain_modules_take_theirs_by_name(tmp_path: Path, lines: list[str]) -> 
     load_weights(model, find_weights(str(tmp_path / "cnn.safetensors"), "simple_cnn"))
     state = source.state_dict()
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items() if name.startswith("features"))
-    assert lines[-1] == "The head head is new: 2 classes instead of 3."
+    assert lines[-1] == "The head (head) is new: 2 classes instead of 3."
 
 
 def test_positions_are_interpolated_as_transformers_does(published: Path) -> None:
