@@ -205,7 +205,8 @@ _MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "efficientnet_b0": (
         {"model_type": "efficientnet", "width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280,
          "dropout_rate": 0.2},
-        "google/efficientnet-b0",
+        # Its main branch has a pickle only; safetensors are in this revision.
+        "google/efficientnet-b0@refs/pr/3",
     ),
     "vit_tiny": (
         {**_VIT, "hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},

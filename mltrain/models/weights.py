@@ -128,17 +128,24 @@ def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
     )
 
 
-def _from_hub(name: str, architecture: str) -> WeightsSource:
+def _from_hub(published: str, architecture: str) -> WeightsSource:
+    """Return the weights of a hub name, or of `name@revision`."""
     from huggingface_hub import snapshot_download
 
+    name, _, revision = published.partition("@")
+    option = f" --revision {revision}" if revision else ""
     try:
-        folder = snapshot_download(name, allow_patterns=[_WHOLE, _INDEX, "model-*.safetensors", "config.json"])
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=[_WHOLE, _INDEX, "model-*.safetensors", "config.json"],
+        )
     except Exception as error:  # whatever a network, a proxy or a token may be wrong with
         raise ConfigError(
             f"DEFAULT of {architecture} is {name}, which is not on this machine and cannot be fetched "
             f"({type(error).__name__})",
             where=_KEY,
-            fix=f"Where there is a network run `hf download {name} --local-dir FOLDER`, then set "
+            fix=f"Where there is a network run `hf download {name}{option} --local-dir FOLDER`, then set "
             "model.weights: FOLDER.",
         ) from error
     return _in_folder(Path(folder), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,9 @@ class OwnModule(Task):
             _check_shape(f"metrics[{name!r}]", part, labels)
         return Losses(values, outputs, parts)
 
+    @abstractmethod
     def per_example(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of each example, (B,)."""
-        raise NotImplementedError
 
     def check_labels(self, labels: torch.Tensor) -> None:
         """Raise DataError where the labels of a batch are not of the kind that the loss takes."""

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ _LISTEN_EVERY_S = 1.0
 _HOPELESS_TIMEOUT_S = 5.0
 
 
-class FollowedTracker(Tracker):
+class FollowedTracker(Tracker, ABC):
     """Base of the trackers that come with mltrain; a subclass says what the follower needs and where people look.
 
     Settings:
@@ -56,9 +57,9 @@ class FollowedTracker(Tracker):
         """Return what the follower is told."""
         return dict(self.settings)
 
+    @abstractmethod
     def where(self) -> str:
         """Return the command, or the address, that shows the run."""
-        raise NotImplementedError
 
     def store(self) -> str:
         """Return what the store is called in messages."""

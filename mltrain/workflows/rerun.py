@@ -21,6 +21,7 @@ from mltrain.tasks.base import TASKS, task_config_class
 from mltrain.tracking.metrics_log import read_metrics
 from mltrain.workflows.circumstances import circumstances_that_differ
 from mltrain.workflows.list_runs import run_status
+from mltrain.workflows.resume import FREE_KEYS
 from mltrain.workflows.run_comparison import Comparison, compare_runs
 from mltrain.workflows.train import train
 
@@ -28,12 +29,7 @@ __all__ = ["RerunResult", "rerun"]
 
 # What a run may change when it is resumed without another result.
 _HARMLESS = (
-    "data.num_workers",
-    "data.prefetch_factor",
-    "data.pin_memory",
-    "data.data_dir",
-    "data.splits_dir",
-    "data.dataset_name",
+    *FREE_KEYS,
     "checkpointing.every_n_epochs",
     "checkpointing.every_n_steps",
     "checkpointing.keep_last",

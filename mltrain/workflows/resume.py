@@ -19,7 +19,15 @@ from mltrain.core.files import read_json
 from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder, open_run_folder
 
-__all__ = ["ResumePoint", "changes_since", "check_num_epochs", "complete_summary", "find_named", "find_resume_point"]
+__all__ = [
+    "FREE_KEYS",
+    "ResumePoint",
+    "changes_since",
+    "check_num_epochs",
+    "complete_summary",
+    "find_named",
+    "find_resume_point",
+]
 
 # Keys whose values make up what is learned; a run that continues with others would be neither the old nor a new one.
 _FIXED = (
@@ -37,7 +45,8 @@ _FIXED = (
     "checkpointing.monitor",
     "checkpointing.mode",
 )
-_FREE = (
+# Keys that a resumed run may change, or find changed, without another result.
+FREE_KEYS = (
     "data.num_workers",
     "data.prefetch_factor",
     "data.pin_memory",
@@ -45,8 +54,6 @@ _FREE = (
     "data.splits_dir",
     "data.dataset_name",
 )
-
-
 _FINISHED = ("completed", "early_stopped")
 
 
@@ -96,7 +103,7 @@ def complete_summary(run: Path, config: Config) -> dict[str, Any] | None:
         return None
     then, now = _flat(_resolved(run, config)), _flat(config.model_dump())
     changed = [key for key in {*then, *now} if then.get(key) != now.get(key)]
-    if any(not _under(key, (*_FREE, "run", "tracking")) for key in changed):
+    if any(not _under(key, (*FREE_KEYS, "run", "tracking")) for key in changed):
         return None
     summary: dict[str, Any] = read_json(run / "summary.json")
     return summary
@@ -133,7 +140,7 @@ def changes_since(
     now = _flat(config.model_dump())
     changed = {key: [then.get(key), now.get(key)] for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
     metadata = read_json(folder.metadata)
-    refused = {key: pair for key, pair in changed.items() if _under(key, _FIXED) and not _under(key, _FREE)}
+    refused = {key: pair for key, pair in changed.items() if _under(key, _FIXED) and not _under(key, FREE_KEYS)}
     if metadata["window_size"] != window_size:
         refused["batch_size x processes x gradient_accumulation_steps"] = [metadata["window_size"], window_size]
     if metadata["data"].get("digest") != data.get("digest"):

@@ -156,6 +156,13 @@ def test_published_weights_without_a_network_are_told_with_what_to_do() -> None:
     )
 
 
+def test_published_weights_of_a_certain_revision_are_told_with_it() -> None:
+    with pytest.raises(
+        ConfigError, match=r"`hf download google/efficientnet-b0 --revision refs/pr/3 --local-dir FOLDER`"
+    ):
+        find_weights("DEFAULT", "efficientnet_b0")
+
+
 def test_a_model_of_ours_has_no_published_weights() -> None:
     with pytest.raises(ConfigError, match=r"model\.weights: tiny_net has no published weights\. Set it to null"):
         find_weights("DEFAULT", "tiny_net")
