@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ class OwnModule(Task):
             "digest": hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest(),
             "digest_is_of": "the length of each split and up to 8 of its items",
             "items_differ_when_read_twice": odd,
+            "code": {"module": _digest(repr(self._parts.model)), "loss": _digest(repr(self._parts.loss))},
             "counts": {split: len(dataset) for split, dataset in self._parts.datasets.items()},
         }
 
@@ -246,6 +248,11 @@ class OwnLoss(OwnModule):
     def predictions(self, outputs: Any) -> list[dict[str, Any]]:
         """Return the outputs of each example."""
         return [{"output": row} for row in outputs.tolist()]
+
+
+def _digest(text: str) -> str:
+    """Return a digest of how an object shows itself, without the addresses of this process."""
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()[:12]
 
 
 def _name(model: nn.Module) -> str:

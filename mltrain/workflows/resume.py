@@ -154,6 +154,9 @@ def changes_since(
             weights_then["sha256"][:12],
             str((initial_weights or {}).get("sha256"))[:12],
         ]
+    code_then, code_now = metadata["data"].get("code") or {}, data.get("code") or {}
+    for what in sorted(key for key in code_then if code_then[key] != code_now.get(key)):
+        log.warning("The %s shows itself otherwise than when the run began: what follows may not continue it.", what)
     if refused:
         problems = [
             f"{folder.path}: this run has {key} = {shown(was)}, now it is {shown(now_is)}. "

@@ -280,3 +280,28 @@ def test_a_configuration_with_dotted_keys_is_understood() -> None:
     data = TensorDataset(torch.randn(8, 2), torch.zeros(8).long())
     settings = {**config(), "training.num_epochs": 2}
     assert mltrain.Trainer(nn.Linear(2, 2), data, config=settings).fit(verbose=False).summary["epochs"] == 2
+
+
+def test_another_loss_or_module_than_the_runs_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    data = TensorDataset(torch.randn(16, 2), torch.randn(16))
+
+    def squared(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs[:, 0] - targets) ** 2
+
+    def absolute(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs[:, 0] - targets).abs()
+
+    def fitted(middle: nn.Module, loss: Any, epochs: int, resume: Any = None) -> Any:
+        model = nn.Sequential(nn.Linear(2, 2), middle, nn.Linear(2, 1))
+        settings = config(training={"num_epochs": epochs})
+        return mltrain.Trainer(model, data, config=settings, loss=loss).fit(resume, verbose=False)
+
+    run = fitted(nn.Tanh(), squared, 1)
+    with caplog.at_level(logging.WARNING, logger="mltrain"):
+        fitted(nn.Tanh(), squared, 2, run.folder)
+        assert "shows itself otherwise" not in caplog.text
+        fitted(nn.ReLU(), squared, 3, run.folder)
+        assert "The module shows itself otherwise" in caplog.text
+        assert "The loss shows" not in caplog.text
+        fitted(nn.Tanh(), absolute, 4, run.folder)
+        assert "The loss shows itself otherwise" in caplog.text
