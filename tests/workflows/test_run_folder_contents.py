@@ -194,7 +194,7 @@ def test_the_figures_equal_an_evaluation_by_hand(run: Any, split: str) -> None:
 
 def test_the_pictures_open_and_are_not_blank(run: Any) -> None:
     pictures = sorted((run.folder / "reports").glob("*.png"))
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for path in pictures:
         pixels = np.asarray(Image.open(path).convert("RGB"))
         assert min(pixels.shape[:2]) >= 300
