@@ -10,6 +10,7 @@ import pytest
 
 from mltrain.callbacks import base
 from mltrain.callbacks.base import Callback
+from mltrain.core.errors import ConfigError
 
 PLUGIN = '''
 """Writes down each event, where the loop stands, and unfreezes the first layer from an epoch on."""
@@ -103,3 +104,28 @@ def test_a_change_that_follows_the_position_survives_an_interruption(run: Any, s
     resumed, events = run(resume=stopped.folder)
     assert [event[0] for event in events[:2]] == ["on_fit_start", "on_epoch_start"]
     assert resumed.summary["model_digest"] == straight.summary["model_digest"]
+
+
+def test_a_run_ends_in_a_known_way() -> None:
+    with pytest.raises(ValueError, match="a run cannot end as 'bored'"):
+        base.Stop().request("bored", "no reason")
+
+
+def test_a_state_that_cannot_be_kept_names_its_callback(train_vectors: Any) -> None:
+    base.CALLBACKS.register("with_odd_state")(WithOddState)
+    with pytest.raises(ConfigError, match=r"WithOddState\.state: gives a state that cannot be kept"):
+        train_vectors({"callbacks": {"with_odd_state": {}}})
+
+
+class WithOddState(Callback):
+    def state(self) -> dict[str, Any]:
+        return {"now": object()}
+
+
+def test_a_run_folder_may_lie_in_the_home_folder(
+    train_vectors: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    run = train_vectors({"run.dir": "~/runs", "training.num_epochs": 1})
+    assert run.folder.parent == tmp_path / "home" / "runs"
+    assert not Path("~").exists()
