@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["content_digests", "file_sha256", "fsync_path", "read_json", "write_json", "write_text"]
+__all__ = ["content_digests", "file_sha256", "fsync_path", "read_json", "read_record", "write_json", "write_text"]
 
 _CHUNK = 1 << 20
 _FILES_A_TASK = 64
@@ -54,6 +54,15 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what was noted in a JSON file; a file that is missing, torn or of another kind says nothing: {}."""
+    try:
+        record = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _is_utf8(text: str) -> bool:

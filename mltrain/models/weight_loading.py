@@ -36,13 +36,10 @@ class _Fit:
     misshapen: Mapping[str, tuple[list[int], list[int]]]
 
 
-def load_weights(model: nn.Module, source: WeightsSource) -> dict[str, str]:
+def load_weights(model: nn.Module, source: WeightsSource) -> None:
     """Take weights into a model. A head of another number of classes stays as it is: drawn from the seed.
 
     A model on the device "meta" is only checked: the headers of the files are read, and nothing is loaded.
-
-    Returns:
-        The source's name and the sha256 of its files, for the record; nothing where nothing was loaded.
 
     Raises:
         ConfigError: anything but the head does not fit.
@@ -53,16 +50,14 @@ def load_weights(model: nn.Module, source: WeightsSource) -> dict[str, str]:
     head = head_name(model)
     _refuse_misfits(fit, head, source, model)
     if only_check:
-        return {}
+        return
     model.load_state_dict({**model.state_dict(), **fit.tensors})
-    record = source.identity()
-    log.info("Initial weights: %s, sha256 %s.", source.name, record["sha256"][:12])
+    log.info("Initial weights: %s.", source.name)
     new = sorted(name for name in (*fit.missing, *fit.misshapen) if name.startswith(f"{head}."))
     if new:
         mine = model.state_dict()[new[-1]].shape[0]
         had = fit.misshapen[new[-1]][0][0] if new[-1] in fit.misshapen else "none"
         log.info("The head (%s) is new: %d classes instead of %s.", head, mine, had)
-    return record
 
 
 def resized_positions(positions: torch.Tensor, count: int) -> torch.Tensor | None:

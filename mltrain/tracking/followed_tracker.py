@@ -49,7 +49,6 @@ class FollowedTracker(Tracker, ABC):
         self._timeout_s = float(settings.get("finish_timeout_s", 60.0))
         self._log_file = folder.tracking / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._earlier_summary: tuple[int, int] | None = None
         self._heard, self._listen_at = b"", 0.0
         self._trouble = ""
 
@@ -73,7 +72,6 @@ class FollowedTracker(Tracker, ABC):
 
     def open(self) -> None:
         """Start the follower; costs the start of a process and waits for nothing."""
-        self._earlier_summary = _stamp(self.folder.summary)
         settings = {**self.sink_settings(), "finish_timeout_s": self._timeout_s, "trainer_pid": os.getpid()}
         try:
             self.folder.tracking.mkdir(exist_ok=True)
@@ -106,8 +104,7 @@ class FollowedTracker(Tracker, ABC):
         """Say that the run has ended."""
         if self._process is None or self._process.stdin is None:
             return
-        # A summary that was there before is an earlier segment's: this one failed before it wrote its own.
-        ended = _stamp(self.folder.summary) not in (None, self._earlier_summary)
+        ended = self._end_of_run() == "ended"
         with contextlib.suppress(OSError):  # if it is gone, its exit code tells
             self._process.stdin.write(b"ended\n" if ended else b"failed\n")
         self._process.stdin.close()
@@ -160,13 +157,11 @@ class FollowedTracker(Tracker, ABC):
     # ---- pieces ----------------------------------------------------------------------------------------------------
 
     def _end_of_run(self) -> State:
-        """Return `ended` if the summary is the last segment's, `died` if that one left none."""
+        """Return `ended` if the last segment wrote how it ended, `died` if its summary says that it is running."""
         try:
-            finished = str(read_json(self.folder.summary)["finished"])
-            began = str(read_json(self.folder.metadata)["segments"][-1]["created"])
-        except (OSError, ValueError, LookupError):
+            return "died" if read_json(self.folder.summary)["status"] == "running" else "ended"
+        except (OSError, ValueError, LookupError, TypeError):
             return "died"
-        return "ended" if finished >= began else "died"
 
     def _listen(self) -> None:
         """Take in what the follower has said, and tell people of trouble once."""
@@ -202,11 +197,3 @@ def _environment() -> dict[str, str]:
         return dict(os.environ)
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino

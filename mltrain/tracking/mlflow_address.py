@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mltrain.core.files import read_json, write_json
+from mltrain.core.files import read_record, write_json
 from mltrain.core.run_folder import RunFolder
 
 __all__ = ["masked", "read_address", "run_ids", "sqlite_path", "store_uri", "write_address"]
@@ -57,11 +57,7 @@ def masked(uri: str) -> str:
 
 def read_address(folder: RunFolder) -> dict[str, Any]:
     """Return `tracking_uri`, `experiment_id` and `run_id` of the run, empty when it was in no store yet."""
-    try:
-        address = read_json(folder.tracking / _FILE_NAME)
-    except (OSError, ValueError):
-        return {}
-    return address if isinstance(address, dict) else {}
+    return read_record(folder.tracking / _FILE_NAME)
 
 
 def run_ids(folder: RunFolder, uri: str) -> list[str]:

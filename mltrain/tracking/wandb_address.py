@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mltrain.core.files import read_json, write_json
+from mltrain.core.files import read_record, write_json
 from mltrain.core.run_folder import RunFolder
 
 __all__ = ["read_address", "write_address"]
@@ -14,11 +14,7 @@ _FILE_NAME = "wandb.json"
 
 def read_address(folder: RunFolder) -> dict[str, Any]:
     """Return the run's `id` and `url`, and for each mode what was handed over; empty when there is none yet."""
-    try:
-        address = read_json(folder.tracking / _FILE_NAME)
-    except (OSError, ValueError):
-        return {}
-    return address if isinstance(address, dict) else {}
+    return read_record(folder.tracking / _FILE_NAME)
 
 
 def write_address(folder: RunFolder, address: dict[str, Any]) -> None:

@@ -197,8 +197,8 @@ def _check_data(folder: RunFolder, metadata: Mapping[str, Any], config: Config) 
     then = (metadata.get("data") or {}).get("digest")
     task = TASKS.get(config.task)(config)
     here = task.data_facts().get("digest")
-    weights_then, weights_here = metadata.get("initial_weights"), task.initial_weights()
-    if weights_then is not None and weights_then != weights_here:
+    weights_then, weights_here = metadata.get("initial_weights"), task.initial_weights() or {}
+    if weights_then is not None and weights_then["sha256"] != weights_here.get("sha256"):
         raise DataError(
             f"model.weights are not those of the run: their sha256 was {weights_then['sha256'][:12]}",
             where=str(folder.path),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mltrain.core.files import content_digests, file_sha256, fsync_path, read_json, write_json, write_text
+from mltrain.core.files import content_digests, file_sha256, fsync_path, read_json, read_record, write_json, write_text
 
 
 def names() -> list[str]:
@@ -133,3 +133,10 @@ def test_files_and_folders_can_be_flushed() -> None:
     again = os.open("a.txt", os.O_RDONLY)
     os.close(again)
     assert again == descriptor, "a descriptor was left open"
+
+
+@pytest.mark.parametrize(("content", "record"), [('{"a": 1}', {"a": 1}), ('{"a"', {}), ("[1]", {}), (None, {})])
+def test_a_record_that_cannot_be_read_says_nothing(tmp_path: Path, content: str | None, record: dict[str, int]) -> None:
+    if content is not None:
+        (tmp_path / "r.json").write_text(content)
+    assert read_record(tmp_path / "r.json") == record

@@ -99,7 +99,7 @@ def store(tmp_path_factory):
 
     completed = new_run(project, "completed", config=f"{CONFIG}model: {{note: {LONG}}}\n")
     interrupted, failed, died = (new_run(project, name) for name in ("interrupted", "failed", "died"))
-    write_json(failed.summary, {"status": "completed"})  # an earlier segment's
+    write_json(failed.summary, {"status": "running"})  # it could not write its end
     trackers = {folder.name: tracker_of(folder, uri, experiment="race") for folder in (completed, interrupted, failed)}
     for tracker in trackers.values():
         tracker.open()

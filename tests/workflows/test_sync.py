@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mltrain.cli.main import main
 from mltrain.core.errors import ConfigError
-from mltrain.core.files import read_json
+from mltrain.core.files import read_json, write_json
 from mltrain.core.run_folder import RunFolder
 from mltrain.tracking.metrics_log import read_metrics
 from mltrain.workflows.sync import sync
@@ -81,8 +81,12 @@ def test_a_run_is_sent_whole_and_once(run, tmp_path, capsys):
     ]
 
 
-def test_a_run_that_was_killed_is_sent_as_failed(run, tmp_path):
-    run.summary.unlink()
+@pytest.mark.parametrize("written", [True, False])
+def test_a_run_that_was_killed_is_sent_as_failed(run, tmp_path, written):
+    if written:  # as each segment does when it begins
+        write_json(run.summary, {**read_json(run.summary), "status": "running", "finished": None})
+    else:
+        run.summary.unlink()
     (result,) = sync([run.path], tracking_uri=f"sqlite:///{tmp_path}/store.db")
     assert result.error is None
     tracked, points = held(run)
