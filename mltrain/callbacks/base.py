@@ -15,8 +15,8 @@ The loop, and where it calls (see `trainers/base.py`):
     on_fit_end          (also when the run was interrupted or failed)
 
     save_checkpoint, whoever calls it:
-        the state is committed
-        on_checkpoint
+        the state is copied; it is written in the background
+        on_checkpoint, when it is committed: at one of the next log points or saves, or at the end
 
 What a callback may do: read everything; log values (`loop.log`), ask for the end of the run (`loop.stop.request`), save
 (`loop.save_checkpoint`). It may also change the model or the optimizer's settings, under one condition: what it does
@@ -95,7 +95,10 @@ class Loop(Protocol):
         ...
 
     def save_checkpoint(self) -> str:
-        """Save the whole state of the run and return the checkpoint's name. Every process must call it."""
+        """Save the whole state of the run, in the background, and return the checkpoint's name.
+
+        Every process must call it.
+        """
         ...
 
 
@@ -121,7 +124,10 @@ class Callback:
         """Validation of `epoch` (from 0) is done; `values` holds "train/..." and "val/..."."""
 
     def on_checkpoint(self, loop: Loop, name: str) -> None:
-        """The checkpoint `name` is committed, below `loop.checkpoints.folder`."""
+        """The checkpoint `name` is committed, below `loop.checkpoints.folder`.
+
+        When this comes depends on the disk: nothing that changes what is learned may hang on it.
+        """
 
     def on_fit_end(self, loop: Loop) -> None:
         """Training has ended in whatever way; must not raise."""

@@ -13,6 +13,8 @@ from mltrain.core.files import file_sha256, fsync_path, write_text
 __all__ = ["MANIFEST", "verify_manifest", "write_manifest"]
 
 MANIFEST = "MANIFEST.json"
+# All that is ever written here; what else lies in a checkpoint, a pickle say, came from elsewhere.
+_KINDS = (".json", ".safetensors")
 
 
 def write_manifest(folder: Path) -> None:
@@ -29,8 +31,11 @@ def verify_manifest(folder: Path) -> None:
     """Check a checkpoint against its manifest.
 
     Raises:
-        CheckpointError: a file is missing, added, truncated or changed; or there is no readable manifest.
+        CheckpointError: a file is missing, added, truncated, changed, a link or of a kind that is never written here;
+            or there is no readable manifest.
     """
+    if folder.is_symlink():
+        raise _damaged(folder, "it is a link to another place")
     try:
         text = (folder / MANIFEST).read_bytes().decode()
         listed: dict[str, dict[str, Any]] = json.loads(text)["files"]
@@ -47,7 +52,11 @@ def verify_manifest(folder: Path) -> None:
 
 
 def _verify_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    entries = sorted(folder.iterdir())
+    for path in entries:
+        if path.is_symlink() or path.suffix not in _KINDS:
+            raise _damaged(folder, f"{path.name} is {'a link' if path.is_symlink() else 'no file of a checkpoint'}")
+    present = {path.name for path in entries} - {MANIFEST}
     if present != set(listed):
         odd = sorted(present ^ set(listed))
         raise _damaged(folder, f"its files are not those of its manifest ({', '.join(odd)})")

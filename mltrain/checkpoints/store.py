@@ -6,7 +6,8 @@ import contextlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mltrain.checkpoints.manifest import verify_manifest, write_manifest
@@ -14,44 +15,91 @@ from mltrain.core.errors import CheckpointError
 from mltrain.core.files import fsync_path, write_text
 from mltrain.core.logging import log
 
-__all__ = ["CheckpointStore"]
+__all__ = ["CheckpointStore", "Retention"]
 
 _NAME = re.compile(r"step-([0-9]+)(?:\.([0-9]+))?")
 _LEFTOVER = (".tmp-", ".trash-")
+_LONGEST_POINTER = 100
+# For the manifest, the folder's own entries and the blocks that files do not fill.
+_SLACK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is kept when a checkpoint has been committed, and what pointers name then.
+
+    newest: how many of the newest are kept; None keeps all there are.
+    names: checkpoints that are kept in any case.
+    pointers: pointer, such as "best" -> checkpoint. Kept as well.
+    """
+
+    newest: int | None = None
+    names: frozenset[str] = frozenset()
+    pointers: Mapping[str, str] = field(default_factory=dict)
 
 
 class CheckpointStore:
-    """A folder of checkpoints named `step-00000123`, and the pointers `best` and `last`, which are small text files.
+    """A folder of checkpoints named `step-00000123`, and of pointers such as `best` and `last`: small text files.
 
     A step saved a second time becomes `step-00000123.2`: a committed checkpoint is never replaced.
 
     Args:
         folder: the `checkpoints` folder of a run.
+
+    Attributes:
+        retention: applied after each save.
+        anchor: the last checkpoint that was due by rule, not because the run was stopped; None before the first.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.retention = Retention()
+        self.anchor: str | None = None
+        self._reserved: set[str] = set()
 
-    def save(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Commit a checkpoint and return its folder.
+    def save(self, name: str, write: Callable[[Path], None], retention: Retention) -> None:
+        """Commit a checkpoint, move the pointers, then delete what is kept no longer.
 
         Args:
-            step: optimizer steps done.
+            name: from `next_name`.
             write: writes the content into the staging folder it is given.
+            retention: what is kept.
         """
-        staging = self.folder / f".tmp-{step}-{secrets.token_hex(4)}"
+        staging = self.folder / f".tmp-{name}-{secrets.token_hex(4)}"
         staging.mkdir()
         try:
             write(staging)
             write_manifest(staging)
-            target = self.folder / self.next_name(step)
-            staging.rename(target)
+            staging.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         fsync_path(self.folder)
-        self.point("last", target)
-        return target
+        self.point("last", self.folder / name)
+        self.apply(retention)
+
+    def require_space(self, num_bytes: int) -> None:
+        """Raise OSError where the file system has no room for a checkpoint of this size."""
+        free = shutil.disk_usage(self.folder).free
+        if free < num_bytes + _SLACK_BYTES:
+            needed = (num_bytes + _SLACK_BYTES) / 1e6
+            raise OSError(f"it needs {needed:.1f} MB, and {free / 1e6:.1f} MB are free")
+
+    def apply(self, retention: Retention) -> None:
+        """Move the pointers and delete what is kept no longer, and what interrupted saves have left."""
+        for pointer, name in retention.pointers.items():
+            if (target := self.at(name)).is_dir() and self.pointed(pointer) != target:
+                self.point(pointer, target)
+        if retention.newest is not None:
+            named = {name for pointer in self._pointers() if (name := self._pointed_name(pointer))}
+            self._rotate({path.name for path in self.list()[: retention.newest]} | retention.names | named)
+        self.clear_leftovers()
+
+    def at(self, name: str) -> Path:
+        """Return the place of a checkpoint; raises CheckpointError for a name that is none, such as a path."""
+        if not _NAME.fullmatch(name):
+            raise _no_checkpoint(name)
+        return self.folder / name
 
     def list(self) -> list[Path]:
         """Return the committed checkpoints, newest first; anything else in the folder is passed over."""
@@ -65,12 +113,8 @@ class CheckpointStore:
 
     def pointed(self, name: str) -> Path | None:
         """Return the checkpoint that a pointer names, or None."""
-        try:
-            word = (self.folder / name).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        path = self.folder / word
-        return path if _NAME.fullmatch(word) and path.is_dir() else None
+        word = self._pointed_name(name)
+        return self.folder / word if word is not None and (self.folder / word).is_dir() else None
 
     def newest_sound(self) -> Path | None:
         """Return the newest checkpoint that passes verification; each that does not is named in the log."""
@@ -82,15 +126,6 @@ class CheckpointStore:
                 continue
             return path
         return None
-
-    def rotate(self, keep: Iterable[Path]) -> None:
-        """Delete all checkpoints but those to keep and those that a pointer names; clear away leftovers."""
-        kept = {path.name for path in keep} | {path.name for name in ("best", "last") if (path := self.pointed(name))}
-        for path in self.list():
-            if path.name not in kept:
-                # Renamed first: a half-deleted folder must not look like a checkpoint.
-                path.rename(self.folder / f".trash-{path.name}-{secrets.token_hex(4)}")
-        self.clear_leftovers()
 
     def set_aside_after(self, path: Path) -> None:
         """Rename the checkpoints that are newer than `path`: a run that continues from there leaves them behind."""
@@ -109,16 +144,41 @@ class CheckpointStore:
                 with contextlib.suppress(OSError):
                     shutil.rmtree(path)
 
+    def reserve(self, name: str) -> None:
+        """Take note that a checkpoint of this name is being saved."""
+        self._reserved.add(name)
+
     def next_name(self, step: int) -> str:
         """Return the name that a checkpoint saved now at `step` will have."""
         name, copy = f"step-{step:08d}", 2
-        while (self.folder / name).exists():
+        while name in self._reserved or (self.folder / name).exists():
             name, copy = f"step-{step:08d}.{copy}", copy + 1
         return name
+
+    def _rotate(self, kept: set[str]) -> None:
+        for path in self.list():
+            if path.name not in kept:
+                # Renamed first: a half-deleted folder must not look like a checkpoint.
+                path.rename(self.folder / f".trash-{path.name}-{secrets.token_hex(4)}")
+
+    def _pointers(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+
+    def _pointed_name(self, pointer: str) -> str | None:
+        try:
+            with (self.folder / pointer).open(encoding="utf-8") as stream:
+                word = stream.read(_LONGEST_POINTER).strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return word if _NAME.fullmatch(word) else None
 
 
 def _order(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError("not a checkpoint", where=str(path), fix="Name a folder such as step-00000123.")
+        raise _no_checkpoint(str(path))
     return int(match[1]), int(match[2] or 1)
+
+
+def _no_checkpoint(name: str) -> CheckpointError:
+    return CheckpointError("not a checkpoint", where=name, fix="Name a folder such as step-00000123.")

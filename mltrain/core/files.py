@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
+import re
 import threading
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["content_digests", "file_sha256", "fsync_path", "read_json", "read_record", "write_json", "write_text"]
+__all__ = [
+    "clear_leftovers",
+    "content_digest",
+    "file_sha256",
+    "fsync_path",
+    "json_text",
+    "read_json",
+    "read_record",
+    "write_json",
+    "write_text",
+]
 
 _CHUNK = 1 << 20
-_FILES_A_TASK = 64
+_STAGING = re.compile(r"\..+\.(?P<pid>[0-9]+)-[0-9]+\.tmp")
 
 
 def fsync_path(path: Path) -> None:
@@ -37,18 +45,43 @@ def write_text(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         staging.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # what the user knows; a write names no file at all
         with contextlib.suppress(OSError):
             staging.unlink()
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. Non-finite numbers are refused: JSON has none."""
+def clear_leftovers(folder: Path) -> None:
+    """Delete what `write_text` left below a folder when its process was killed; what a live process writes stays."""
+    for path in folder.rglob(".*.tmp"):
+        found = _STAGING.fullmatch(path.name)
+        if found is not None and not _is_alive(int(found["pid"])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON. Non-finite numbers are refused: JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     if not _is_utf8(text):  # a file name that is not; escaped it reads back as it was
         text = json.dumps(value, indent=2, allow_nan=False)
-    write_text(path, text + "\n")
+    return text + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically: see `json_text`."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:
@@ -82,18 +115,6 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _blake2b(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    with path.open("rb", buffering=0) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def content_digests(paths: Iterable[Path], *, threads: int = 8) -> list[str]:
-    """Return the blake2b (160 bits, hexadecimal) of each file, in the order given; files are read in parallel."""
-    files = list(paths)
-    # A thread takes many at a time: small files are hashed faster than handed over.
-    parts = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(itertools.chain.from_iterable(pool.map(lambda part: [_blake2b(path) for path in part], parts)))
+def content_digest(content: bytes) -> str:
+    """Return the blake2b (160 bits, hexadecimal) of a content."""
+    return hashlib.blake2b(content, digest_size=20).hexdigest()

@@ -211,17 +211,32 @@ class TrainingStream:
         start: Position,
         num_epochs: int,
     ) -> None:
-        # The loader reads ahead in its own copy.
-        self._shares, shares = itertools.tee(_Shares(plan, cut, start, num_epochs))
-        keys, key = _Keys(shares, augment=True), stream_key(seed, "augmentation")
-        self._batches = _start(_data_loader(dataset, key, keys, collate, settings, persistent=False))
+        self._shares_from = lambda start, cut: _Shares(plan, cut, start, num_epochs)
+        self._loader_of = lambda keys: _data_loader(
+            dataset, stream_key(seed, "augmentation"), keys, collate, settings, persistent=False
+        )
+        self._begin(start, cut)
+
+    def restart(self, start: Position, cut: Cut) -> None:
+        """Go on from a position with another cut of the same windows."""
+        self.close()
+        self._begin(start, cut)
 
     def windows(self, count: int) -> Iterator[Window]:
-        """Yield the next `count` windows. The batches of one must be used up before the next is asked for."""
+        """Yield the next `count` windows."""
         for _ in range(count):
-            _, share = next(self._shares)
-            number = len(share.microbatches)
-            yield Window(share.num_examples, number, share.filler, self._take(number))
+            yield self.next_window()
+
+    def next_window(self) -> Window:
+        """Return the next window. Its batches must be used up before another is asked for, or the stream restarted."""
+        _, share = next(self._shares)
+        number = len(share.microbatches)
+        return Window(share.num_examples, number, share.filler, self._take(number))
+
+    def _begin(self, start: Position, cut: Cut) -> None:
+        # The loader reads ahead in its own copy.
+        self._shares, shares = itertools.tee(self._shares_from(start, cut))
+        self._batches = _start(self._loader_of(_Keys(shares, augment=True)))
 
     def _take(self, number: int) -> Iterator[Batch]:
         for _ in range(number):

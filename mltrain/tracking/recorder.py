@@ -26,8 +26,11 @@ class Recorder:
     @property
     def length(self) -> int:
         """Bytes of the metrics file."""
-        self._metrics.flush()
         return self._metrics.length
+
+    def flush(self) -> None:
+        """Force the metrics file to the disk; may be called in another thread."""
+        self._metrics.flush()
 
     def open(self) -> None:
         """Open the trackers."""

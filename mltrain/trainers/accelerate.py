@@ -30,7 +30,10 @@ class AccelerateTrainer(Trainer):
     @classmethod
     def make_accelerator(cls, config: Config) -> Accelerator:
         """Return an Accelerator made from the launch environment."""
-        accelerator = new_accelerator(config.training.device, mixed_precision=None)
+        training = config.training
+        accelerator = new_accelerator(
+            training.device, mixed_precision=None, collective_timeout_s=training.collective_timeout_s
+        )
         if accelerator.distributed_type not in _WHOLE_WEIGHTS:
             raise HardwareError(
                 f"{accelerator.distributed_type.value} was launched, but weights must be whole on each process",

@@ -6,8 +6,9 @@ A trainer may override: `check`, `make_accelerator`, `make_plan`, `prepare`, `st
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,27 +18,34 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.callbacks.base import Callback, Stop, overriding
+from mltrain.checkpoints.snapshot import SnapshotBuffers
 from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.logging import LogContext, log
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.seeding import mix, stream_key
-from mltrain.data.loader import Batch, Plan, TrainingStream, Window
+from mltrain.data.loader import Plan, TrainingStream, Window
 from mltrain.data.plan import Position, ShuffledPlan
 from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
+from mltrain.trainers.attempts import Attempts
+from mltrain.trainers.buffer_guard import BufferGuard
 from mltrain.trainers.devices import new_accelerator, reseeder, seed_everything, sender
 from mltrain.trainers.ema import EMA
 from mltrain.trainers.evaluation import evaluate
 from mltrain.trainers.finite import FiniteWatch
 from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.meter import Meter
+from mltrain.trainers.microbatches import Microbatches
+from mltrain.trainers.nonfinite import NonFinitePolicy, late_error
 from mltrain.trainers.optimizers import build_optimizer
 from mltrain.trainers.processes import Processes
-from mltrain.trainers.run_state import load_state, save_state
+from mltrain.trainers.run_state import load_state, take_snapshot
+from mltrain.trainers.saving import Saving
 from mltrain.trainers.schedules import Schedule
 from mltrain.trainers.timing import Timing
 from mltrain.trainers.updates import new_update
+from mltrain.trainers.weighing import Weighing
 
 __all__ = ["Trainer"]
 
@@ -100,28 +108,25 @@ class Trainer:
 
     def step(self, window: Window) -> None:
         """Take one optimizer step: the gradient of the mean loss over the whole window, however it is cut."""
-        self.reseed(mix(self._step_key, self.position.step))
-        self.schedule.set(self.position.step)
-        batches, total_weight = self._weigh(window)
+        step = self.position.step
+        self.reseed(mix(self._step_key, step))
+        self.schedule.set(step)
+        batches, total_weight = self.weighing.of_window(window)
         # DDP averages the gradients of its processes; their sum is wanted.
         scale = self.processes.count / total_weight
         for number in range(1, window.num_microbatches + 1):
             host_batch = self.timing.wait_for(batches)
             batch = self.to_device(host_batch)
-            weights = self._weights(host_batch, filler=window.filler)
+            weights = self.weighing.of_batch(host_batch, filler=window.filler)
             # Gradients are exchanged on the last microbatch only.
             with _AS_IS if number == window.num_microbatches else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast() if self.mixed else _AS_IS:
+                with self.autocast():
                     losses = self.task.losses(self.model, batch)
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
-            if not window.filler:
+            if not (window.filler or self.finite.watch(losses.values, step=step, microbatch=number - 1)):
                 self.meter.add(losses, batch, weights)
-                self.finite.watch(losses.values)
         self.processes.agree_on_step(self.finite, self.stop)
-        self.finite.check(self.position)
-        self.grad_norm = self.update.apply(want_norm=self._logs_next)
-        if self.ema is not None:
-            self.ema.update()
+        self._update()
 
     def extra_values(self) -> dict[str, float]:
         """Return further values for a log point."""
@@ -141,7 +146,7 @@ class Trainer:
         if resume_from is not None:
             load_state(self, resume_from)
             self._saved = self.position
-        stream = self.loaders.training_stream(self.plan, self.position, self.num_epochs)
+        stream = self.loaders.training_stream(self.plan, self.microbatches.cut(), self.position, self.num_epochs)
         try:
             self._emit("on_fit_start")
             while self.position.epoch < self.num_epochs and not self.processes.agree(self.stop):
@@ -149,9 +154,11 @@ class Trainer:
                     break
             if self._saved != self.position:
                 log.info("The run is saved in %s.", self.save_checkpoint())
+            self.settle_checkpoint(wait=True)
         finally:
             self._emit("on_fit_end")
             stream.close()
+            self.saving.close()
 
     def _train(self, stream: TrainingStream) -> bool:
         """Train the rest of the epoch; returns whether it came to its end."""
@@ -165,7 +172,7 @@ class Trainer:
         for window in stream.windows(self.steps_per_epoch - self.position.window):
             for on_step_start in self._on_step_start:
                 on_step_start(self)
-            self.step(window)
+            self.attempts.take(window, stream)
             self.position = self.position.after_step()
             self.samples_seen += window.num_examples
             for on_step_end in self._on_step_end:
@@ -202,8 +209,8 @@ class Trainer:
             self.evaluated_model,
             self.loaders.evaluation(split),
             to_device=self.to_device,
-            weights=self._weights,
-            autocast=self.accelerator.autocast if self.mixed else nullcontext,
+            weights=self.weighing.of_batch,
+            autocast=self.autocast,
             interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
         )
         return None if own is None else self._merged(own)
@@ -217,43 +224,66 @@ class Trainer:
 
     def step_values(self) -> dict[str, float]:
         """Return the values of the steps since the last call. Waits for the device; every process must call it."""
-        self.finite.check(self.position, wait=True)
+        self._check_steps()
+        self.settle_checkpoint(wait=False)
         losses, weights = zip(*self.processes.gather(self.meter.take_recent_loss()), strict=True)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        values = {"train/step_loss": sum(losses) / sum(weights), "train/lr": rate}
+        mean = sum(losses) / sum(weights) if sum(weights) else math.nan  # all of them skipped
+        values = {"train/step_loss": mean, "train/lr": rate}
         if self.grad_norm is not None:
             values["train/grad_norm"] = float(self.grad_norm)
         return values | self.timing.take_speed(self.samples_seen) | self.extra_values()
 
     def save_checkpoint(self) -> str:
-        """Save the whole state of the run and return the checkpoint's name. Every process must call it."""
-        self.finite.check(self.position, wait=True)
+        """Save the whole state of the run and return the checkpoint's name. Every process must call it.
+
+        The state is copied; writing it goes on in the background, and `on_checkpoint` tells when it is done.
+        """
+        self._check_steps()
+        self.settle_checkpoint(wait=True)
         self._saved = self.position
-        name = save_state(self)
-        self._emit("on_checkpoint", name)
+        name = self.checkpoints.next_name(self.position.step)
+        meters = self.processes.gather(self.meter.state())
+        self.saving.start(name, lambda: (take_snapshot(self, meters), self._flush_metrics))
         return name
+
+    def settle_checkpoint(self, *, wait: bool) -> None:
+        """Tell the callbacks if a checkpoint has been committed; raises CheckpointError if it could not be."""
+        name = self.saving.settle(wait=wait)
+        if name is not None:
+            self._emit("on_checkpoint", name)
 
     # ---- set-up ----------------------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
-        self.mixed = self.accelerator.mixed_precision != "no"
+        self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
         self.processes = Processes(self.accelerator)
-        self.is_main = self.processes.rank == 0
+        self.is_main = self.processes.is_main
         self.reseed = reseeder(self.device, self.processes.rank)
         self._step_key = stream_key(config.seed, "steps")
         self.to_device = sender(self.device)
-        self.finite = FiniteWatch(self.device)
+        self.saving, self.buffers = Saving(self.checkpoints, self.processes), SnapshotBuffers()
+        self.nonfinite = NonFinitePolicy(training.on_nonfinite)
+        self.finite = FiniteWatch(
+            self.device,
+            immediate=self.device.type == "cpu" or self.processes.count > 1 or training.on_nonfinite != "stop",
+            num_steps=config.tracking.log_every_n_steps,
+        )
 
         self.window_size = training.batch_size * self.processes.count * training.gradient_accumulation_steps
         self.loaders = Loaders(config, self.task, self.processes, self.device)
+        self.microbatches = Microbatches(
+            self.processes.rank, self.processes.count, training.batch_size, self.task.group_size
+        )
         self.plan = self.make_plan(len(self.loaders.splits["train"]), self.window_size)
         self.steps_per_epoch = self.plan.windows_per_epoch
 
         # Initial weights of every rank come from the seed alone.
         seed_everything(stream_key(config.seed, "initial weights"))
         self.plain_model = self.task.build_model().to(self.device)
+        self.buffer_guard = BufferGuard(self.plain_model)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(
             config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
@@ -263,7 +293,8 @@ class Trainer:
         self.model, prepared = self.prepare(self.plain_model, optimizer)
         self.optimizer, self.update = new_update(self.accelerator, optimizer, prepared, training.max_grad_norm)
 
-        self._weighted = type(self.task).example_weights is not Task.example_weights
+        self.attempts = Attempts(self)
+        self.weighing = Weighing(self.task, self.device, self.processes, self.timing)
         self._on_step_start = overriding(self.callbacks, "on_step_start")
         self._on_step_end = overriding(self.callbacks, "on_step_end")
 
@@ -273,24 +304,31 @@ class Trainer:
 
     # ---- pieces of a step ------------------------------------------------------------------------------------------
 
+    def _update(self) -> None:
+        """Take the optimizer step, unless the loss or the gradient forbids it."""
+        immediate = self.finite.immediate
+        self.grad_norm = None if self.finite.bad else self.update.clip(want_norm=immediate or self._logs_next)
+        if self.finite.bad or (immediate and not self.update.is_sound(self.grad_norm)):
+            self.nonfinite.meet(self)
+        else:
+            self.update.step()
+            self.nonfinite.step_is_sound()
+        if self.ema is not None:
+            self.ema.update()
+
+    def _check_steps(self) -> None:
+        """Raise NonFiniteLossError for a step since the last call, where bad losses are not known at once."""
+        step = self.finite.first_bad_step(self.position.step)
+        if step is not None:
+            raise late_error(self, step)
+
+    def _flush_metrics(self) -> None:
+        if self.recorder is not None:
+            self.recorder.flush()
+
     @property
     def _logs_next(self) -> bool:
         return (self.position.step + 1) % self.config.tracking.log_every_n_steps == 0
-
-    def _weights(self, host_batch: Batch, *, filler: bool) -> torch.Tensor | None:
-        """Return the weight of each example on the device, or None where each counts once."""
-        if filler:
-            return torch.zeros(1, device=self.device)
-        weights = self.task.example_weights(host_batch) if self._weighted else None
-        return None if weights is None else weights.to(self.device, non_blocking=True)
-
-    def _weigh(self, window: Window) -> tuple[Iterator[Batch], float]:
-        """Return the window's batches and the sum of its examples' weights over all ranks."""
-        if not self._weighted:
-            return window.batches, window.num_examples
-        batches = [self.timing.wait_for(window.batches) for _ in range(window.num_microbatches)]
-        weights = [self._weights(batch, filler=window.filler) for batch in batches]
-        return iter(batches), self.processes.sum(sum(float(w.sum()) for w in weights if w is not None))
 
     def _merged(self, meter: Meter) -> Meter:
         if self.processes.count == 1:

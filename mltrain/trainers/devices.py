@@ -5,39 +5,56 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 
 from mltrain.core.hardware import check_device, process_count
+from mltrain.core.network import stay_on_this_machine
 from mltrain.data.loader import Batch
 
 __all__ = ["new_accelerator", "reseeder", "seed_everything", "sender"]
 
 
-def new_accelerator(device: str, *, mixed_precision: str | None, **settings: Any) -> Accelerator:
-    """Return an Accelerator for a device ("auto", "cpu", "cuda:1"); None as precision takes the launcher's.
+def new_accelerator(
+    device: str, *, mixed_precision: str | None, collective_timeout_s: float | None = None, **settings: Any
+) -> Accelerator:
+    """Return an Accelerator.
 
     Accelerate keeps its state process-wide; it is cleared first, so that one process can train several runs.
+
+    Args:
+        device: "auto", "cpu", "cuda:1".
+        mixed_precision: None takes the launcher's.
+        collective_timeout_s: how long a process waits for another one; None: as long as torch does by itself.
+        settings: further arguments of the Accelerator.
     """
     name = check_device(device)
     AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
     GradientState._reset_state()
+    stay_on_this_machine()
     if name.startswith("cuda:"):
         torch.cuda.set_device(int(name.partition(":")[2]))
     if name == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     else:
         os.environ.pop("ACCELERATE_USE_CPU", None)
+    handlers: list[KwargsHandler] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+    if collective_timeout_s is not None:
+        # Accelerate passes on what differs from its own defaults, one of which is a whole number of seconds.
+        timeout = timedelta(seconds=collective_timeout_s, microseconds=1)
+        handlers.append(InitProcessGroupKwargs(timeout=timeout))
     return Accelerator(
         cpu=name == "cpu",
         mixed_precision=mixed_precision,
         # The schedule is a function of the step; nothing may step it once a process.
         step_scheduler_with_optimizer=False,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=handlers,
         **settings,
     )
 

@@ -1,48 +1,143 @@
-"""torch's errors that the user can mend, in words."""
+"""Errors of torch and of the disk that the user can mend, in words."""
 
 from __future__ import annotations
 
-import torch
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from mltrain.core.errors import HardwareError
+from mltrain.core.errors import HardwareError, MltrainError, RunFolderError
+from mltrain.trainers.memory import is_out_of_memory
 
-__all__ = ["explained"]
+__all__ = ["explained", "in_words"]
 
 
-def explained(error: BaseException) -> HardwareError | None:
-    """Return the error for people that an error of torch stands for, or None."""
-    text = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in text
-    ):
+@dataclass(frozen=True)
+class _Known:
+    """An error by its text; `what` is a template of the text's groups."""
+
+    kind: type[Exception]
+    pattern: str
+    what: str
+    where: str | None
+    fix: str
+
+
+_CONTINUE = "Its own output says why, if anything does. Continue with --resume: the checkpoints are whole."
+
+_KNOWN = (
+    _Known(
+        RuntimeError,
+        r"^(?P<operation>\S+) (?s:.*)use_deterministic_algorithms",
+        "{operation} has no deterministic form on this device",
+        "reproducibility.deterministic",
+        "Set it to false (a second run will then not give the same bits), or use another model.",
+    ),
+    _Known(
+        RuntimeError,
+        r"killed by signal: Bus error|unable to \w+ shared memory|unable to (mmap|write to file) ",
+        "shared memory (/dev/shm) is full, which loader processes need for their batches",
+        "data.num_workers",
+        "Set it to 0, or free some (with containers: raise --shm-size).",
+    ),
+    _Known(
+        RuntimeError,
+        r"DataLoader worker .*(killed by signal|exited unexpectedly)",
+        "a loader process was killed, most likely for want of memory",
+        "data.num_workers",
+        "Lower it, or give the machine more; then continue with --resume.",
+    ),
+    _Known(
+        RuntimeError,
+        r"does not require grad",
+        "the loss does not depend on any weight that is trained, so there is no gradient",
+        "loss",
+        "Compute it from the model's outputs without detach(), item() or whole numbers; freeze less.",
+    ),
+    _Known(
+        ValueError,
+        r"Expected more than 1 value per channel",
+        "batch norm cannot learn from one value: a microbatch has a single example whose map is one pixel",
+        "training.batch_size",
+        "Choose one that leaves more than one example to the last window, or larger images.",
+    ),
+    _Known(
+        RuntimeError,
+        r"gloo(?s:.*)(Connection (closed|reset) by|Broken pipe|Connection refused)|remote process exited"
+        r"|NCCL(?s:.*)(connection closed|Connection reset)|(recvValue|sendBytes) failed",
+        "another process of the run has died",
+        None,
+        _CONTINUE,
+    ),
+    _Known(
+        RuntimeError,
+        r"gloo(?s:.*)Timed out waiting|collective operation timeout|wait timeout after",
+        "another process of the run has not answered within this time (it hangs, or is slower)",
+        "training.collective_timeout_s",
+        "Continue with --resume: the checkpoints are whole. Raise it if that process was at work.",
+    ),
+    _Known(
+        RuntimeError,
+        r"failed to listen(?s:.*)port: (?P<port>\d+)(?s:.*)EADDRINUSE",
+        "port {port}, at which the processes of the run were to meet, is taken",
+        "MASTER_PORT",
+        "Choose another, for a launcher with --main_process_port.",
+    ),
+    _Known(
+        RuntimeError,
+        r"(?P<joined>\d+)/(?P<count>\d+) clients joined",
+        "only {joined} of the run's {count} processes came",
+        "WORLD_SIZE",
+        "See what the others say, and that all have the same MASTER_ADDR and MASTER_PORT.",
+    ),
+    _Known(
+        RuntimeError,
+        r"client socket has timed out(?s:.*)connect to \((?P<address>[^)]*)\)",
+        "the first process of the run does not answer at {address}",
+        "MASTER_ADDR",
+        "See what that process says, and that all have the same MASTER_ADDR and MASTER_PORT.",
+    ),
+)
+
+_DISK = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some of your quota",
+    errno.EROFS: "Make it writable",
+    errno.EIO: "See to the disk",
+}
+
+
+def explained(error: BaseException) -> MltrainError | None:
+    """Return the error for people that an error of torch or of the disk stands for, or None."""
+    if is_out_of_memory(error):
         return HardwareError(
             "out of memory",
             where="training.batch_size",
             fix="Halve it and double training.gradient_accumulation_steps: the gradient stays the same.",
         )
-    if isinstance(error, RuntimeError) and "use_deterministic_algorithms" in text:
-        operation = text.split(" ", 1)[0]
-        return HardwareError(
-            f"{operation} has no deterministic form on this device",
-            where="reproducibility.deterministic",
-            fix="Set it to false (a second run will then not give the same bits), or use another model.",
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return RunFolderError(
+            f"cannot be written ({error.strerror})",
+            where=error.filename,
+            fix=f"{_DISK[error.errno]}, then continue with --resume: what was saved is whole.",
         )
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text and "killed" in text:
-        return HardwareError(
-            "a loader process was killed, most likely for want of memory or shared memory",
-            where="data.num_workers",
-            fix="Lower it, or give the machine more (with containers: --shm-size).",
-        )
-    if isinstance(error, RuntimeError) and "does not require grad" in text:
-        return HardwareError(
-            "the loss does not depend on any weight that is trained, so there is no gradient",
-            where="loss",
-            fix="Compute it from the model's outputs without detach(), item() or whole numbers; freeze less.",
-        )
-    if isinstance(error, ValueError) and "Expected more than 1 value per channel" in text:
-        return HardwareError(
-            "batch norm cannot learn from one value: a microbatch has a single example whose map is one pixel",
-            where="training.batch_size",
-            fix="Choose one that leaves more than one example to the last window, or larger images.",
-        )
+    text = str(error)
+    for known in _KNOWN:
+        found = re.search(known.pattern, text) if isinstance(error, known.kind) else None
+        if found is not None:
+            return HardwareError(known.what.format(**found.groupdict()), where=known.where, fix=known.fix)
     return None
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Raise what `explained` makes of an error in the block."""
+    try:
+        yield
+    except Exception as error:
+        plain = explained(error)
+        if plain is None:
+            raise
+        raise plain from error

@@ -1,4 +1,4 @@
-"""A loss that is not finite is seen before it reaches the weights, or at the latest before they are saved."""
+"""Whether the losses and the gradient of a step are finite, seen before they reach the weights."""
 
 from __future__ import annotations
 
@@ -6,43 +6,60 @@ import math
 
 import torch
 
-from mltrain.core.errors import MltrainError
-from mltrain.data.plan import Position
-
-__all__ = ["FiniteWatch", "NonFiniteLossError"]
-
-
-class NonFiniteLossError(MltrainError):
-    """The loss became NaN or infinite."""
+__all__ = ["FiniteWatch"]
 
 
 class FiniteWatch:
     """Watches the losses of each step.
 
-    On a CPU reading a value costs nothing, so a bad loss stops the run before the optimizer step. On a GPU reading
-    would stall the device each step: the flag stays there, and is read at log points and before each save.
+    Where reading a value costs nothing, on a CPU, or has to be, among several processes, a bad loss is known before the
+    optimizer step. Reading on a GPU would stall the device each step: unless asked to, the flag of each step stays
+    there, and all are read at log points and before each save.
+
+    Args:
+        device: where the losses are.
+        immediate: whether losses are read each step.
+        num_steps: at most so many steps lie between two calls of `first_bad_step`.
+
+    Attributes:
+        bad: a loss of this step is not finite. In the other mode it stays False.
+        examples: which ones: (number of the microbatch, place in it), both from 0.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._immediate = device, device.type == "cpu"
-        self._flag = torch.zeros((), dtype=torch.bool, device=device)
+    def __init__(self, device: torch.device, *, immediate: bool, num_steps: int) -> None:
+        self.immediate = immediate
         self.bad = False
+        self.examples: list[tuple[int, int]] = []
+        self._flags = torch.zeros(num_steps, dtype=torch.bool, device=device)
+        self._read = 0
 
-    def watch(self, values: torch.Tensor) -> None:
-        """Take in the losses of a microbatch."""
-        if self._immediate:
-            self.bad = self.bad or not math.isfinite(sum(values.tolist()))
-        else:
-            self._flag |= ~torch.isfinite(values.detach().sum())
+    def begin_step(self) -> None:
+        """Forget the step before."""
+        self.bad = False
+        self.examples.clear()
 
-    def check(self, position: Position, *, wait: bool = False) -> None:
-        """Raise NonFiniteLossError if a bad loss was seen; `wait` reads the device first."""
-        if wait and not self._immediate:
-            self.bad = self.bad or bool(self._flag)
-        if self.bad:
-            when = "in" if self._immediate else "in or shortly before"
-            raise NonFiniteLossError(
-                f"the loss is not finite {when} step {position.step + 1} (epoch {position.epoch + 1}, "
-                f"window {position.window + 1})",
-                fix="Lower optimizer.lr, add warm-up or set training.max_grad_norm. Saved checkpoints are sound.",
-            )
+    def watch(self, values: torch.Tensor, *, step: int, microbatch: int) -> bool:
+        """Take in the losses of a microbatch, shape (B,); returns whether they are known to be bad."""
+        if not self.immediate:
+            self._flags[step % len(self._flags)] |= ~torch.isfinite(values.detach().sum())
+            return False
+        read = values.tolist()
+        if math.isfinite(sum(read)):
+            return False
+        self.bad = True
+        self.examples += [(microbatch, place) for place, value in enumerate(read) if not math.isfinite(value)]
+        return True
+
+    def first_bad_step(self, steps: int) -> int | None:
+        """Return the first of the steps since the last call that had a bad loss; waits for the device.
+
+        Args:
+            steps: optimizer steps done.
+        """
+        first, self._read = self._read, steps
+        if self.immediate:
+            return None
+        flags = self._flags.tolist()
+        self._flags.zero_()
+        newest = range(max(first, steps - len(flags)), steps)
+        return next((step for step in newest if flags[step % len(flags)]), None)

@@ -40,13 +40,13 @@ class Loaders:
         )
         self._evaluation: dict[str, EvaluationLoader] = {}
 
-    def training_stream(self, plan: Plan, start: Position, num_epochs: int) -> TrainingStream:
+    def training_stream(self, plan: Plan, cut: Cut, start: Position, num_epochs: int) -> TrainingStream:
         """Return the windows of this rank from a position on."""
         return TrainingStream(
             self.splits["train"],
             self._task.collate,
             plan,
-            Cut(self._rank, self._processes, self._batch_size, self._task.group_size),
+            cut,
             seed=self._seed,
             settings=self.settings,
             start=start,

@@ -34,9 +34,20 @@ class Meter:
         self._sums: dict[str, float] = {}
         self._weight = 0.0
         self._recent = self._recent_weight = 0.0
+        self._of_window = self._passed = 0
+
+    def begin_window(self, *, again: bool) -> None:
+        """Take note that a window begins; `again`: the same one, and what was taken in of it counts once."""
+        self._passed = 0
+        if not again:
+            self._of_window = 0
 
     def add(self, losses: Losses, batch: Batch, weights: torch.Tensor | None) -> None:
         """Take in one batch; `weights` (B,) are those of its examples in a mean, None: each counts once."""
+        self._passed += len(losses.values)
+        if self._passed <= self._of_window:
+            return
+        self._of_window = self._passed
         if not self._pending:
             _check_count(losses.values, batch)
         values = {"loss": losses.values.detach()}

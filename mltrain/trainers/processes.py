@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,8 @@ from mltrain.trainers.finite import FiniteWatch
 
 __all__ = ["Processes"]
 
+T = TypeVar("T")
+
 _EARLY = 1
 _BAD = 1 << 16
 
@@ -24,6 +26,7 @@ class Processes:
     def __init__(self, accelerator: Accelerator) -> None:
         self.rank: int = accelerator.process_index
         self.count: int = accelerator.num_processes
+        self.is_main = self.rank == 0
         self._accelerator = accelerator
         self._agreed = False
 
@@ -45,6 +48,10 @@ class Processes:
         """Return whether to stop after this step: the wish itself in one process, else what was agreed on in it."""
         return self._agreed if self.count > 1 else stop.status is not None
 
+    def any(self, wish: bool) -> bool:
+        """Return whether it is true of any process. Every process must call it."""
+        return wish if self.count == 1 else self._maximum(int(wish)) > 0
+
     def gather(self, value: Any) -> list[Any]:
         """Return the plain values of all processes, in order of rank."""
         if self.count == 1:
@@ -52,6 +59,14 @@ class Processes:
         gathered: list[Any] = [None] * self.count
         dist.all_gather_object(gathered, value)
         return gathered
+
+    def from_main(self, value: T) -> T:
+        """Return the main process's plain value."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def sum(self, value: float) -> float:
         """Return the sum of a value over all processes."""

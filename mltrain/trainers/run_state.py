@@ -11,9 +11,11 @@ import torch
 
 from mltrain.callbacks.base import Callback
 from mltrain.checkpoints.manifest import verify_manifest
-from mltrain.checkpoints.tensors import load_optimizer, load_tensors, save_optimizer, save_tensors
+from mltrain.checkpoints.optimizer_state import OPTIMIZER_TENSORS, OPTIMIZER_VALUES, load_optimizer, optimizer_state
+from mltrain.checkpoints.snapshot import Snapshot
+from mltrain.checkpoints.tensors import load_tensors
 from mltrain.core.errors import CheckpointError, ConfigError
-from mltrain.core.files import read_json, write_json
+from mltrain.core.files import read_json
 from mltrain.core.hardware import instruction_set
 from mltrain.core.logging import log
 from mltrain.data.plan import Position
@@ -21,51 +23,38 @@ from mltrain.data.plan import Position
 if TYPE_CHECKING:
     from mltrain.trainers.base import Trainer
 
-__all__ = ["load_state", "load_weights", "metrics_length", "save_state"]
+__all__ = ["load_learned", "load_state", "load_weights", "metrics_length", "take_snapshot"]
 
-_FORMAT = 1
+_FORMAT = 2
+_MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.json"
 
 
-def save_state(trainer: Trainer) -> str:
-    """Commit a checkpoint of everything the run needs to continue; returns its name."""
-    name = trainer.checkpoints.next_name(trainer.position.step)
-    meters = trainer.processes.gather(trainer.meter.state())
-    failure: str | None = None
-    if trainer.recorder is not None:
-        try:
-            trainer.checkpoints.save(trainer.position.step, lambda folder: _write(trainer, folder, meters))
-        except OSError as error:
-            failure = f"{error.strerror or error}"
-    failures = [text for text in trainer.processes.gather(failure) if text]
-    if failures:
-        raise CheckpointError(
-            f"cannot be saved ({failures[0]})",
-            where=str(trainer.checkpoints.folder),
-            fix="Free some space or mend the permissions, then continue with --resume; earlier checkpoints are whole.",
-        )
-    return name
+def take_snapshot(trainer: Trainer, meters: list[dict[str, Any]]) -> Snapshot:
+    """Copy everything that the run needs to continue.
+
+    Args:
+        trainer: on the main process.
+        meters: the state of each process's meter.
+    """
+    copy = trainer.buffers.copy
+    tensors, values = optimizer_state(trainer.optimizer)
+    files = {
+        _MODEL: copy(_MODEL, trainer.plain_model.state_dict()),
+        OPTIMIZER_TENSORS: copy(OPTIMIZER_TENSORS, tensors),
+    }
+    if trainer.ema is not None:
+        files[_EMA] = copy(_EMA, trainer.ema.state_dict())
+    return Snapshot(files, {OPTIMIZER_VALUES: values, _STATE: _values(trainer, meters)})
 
 
 def load_state(trainer: Trainer, folder: Path) -> None:
     """Put a run back where a checkpoint stood. The checkpoint is verified first."""
-    verify_manifest(folder)
-    state = read_json(folder / "state.json")
-    if state["format"] != _FORMAT:
-        raise CheckpointError(
-            f"has format {state['format']}; this version reads {_FORMAT}",
-            where=str(folder),
-            fix="Use the version of mltrain that wrote it.",
-        )
-    _load_module(trainer.plain_model, folder / "model.safetensors")
-    load_optimizer(folder, trainer.optimizer)
-    if trainer.ema is not None:
-        _load_module(trainer.ema.model, folder / "ema.safetensors")
-    if trainer.accelerator.scaler is not None and state["scaler"] is not None:
-        trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    state = load_learned(trainer, folder)
     trainer.position = Position(**state["position"])
     trainer.samples_seen = state["samples_seen"]
     trainer.timing.load(state["timing"])
     trainer.schedule.load(state["schedule"])
+    trainer.microbatches.load(state["microbatches"])
     trainer.load_extra_state(state["trainer"])
     _load_meters(trainer, state["meters"])
     for callback in trainer.callbacks:
@@ -75,32 +64,45 @@ def load_state(trainer: Trainer, folder: Path) -> None:
         log.warning("Resumed with %s %s instead of %s: the rest is not bit-exact.", what, now, then)
 
 
+def load_learned(trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """Take back what was learned: weights, state of the optimizer, average, loss scale; returns the whole state."""
+    load_weights(trainer, folder)
+    state: dict[str, Any] = read_json(folder / _STATE)
+    if state["format"] != _FORMAT:
+        raise CheckpointError(
+            f"has format {state['format']}; this version reads {_FORMAT}",
+            where=str(folder),
+            fix="Use the version of mltrain that wrote it.",
+        )
+    load_optimizer(folder, trainer.optimizer)
+    if trainer.accelerator.scaler is not None and state["scaler"] is not None:
+        trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    return state
+
+
 def load_weights(trainer: Trainer, folder: Path) -> None:
-    """Take the weights of a checkpoint, and nothing else, into the model that is evaluated."""
+    """Take the weights of a checkpoint, which is verified first, and nothing else."""
     verify_manifest(folder)
-    _load_module(trainer.plain_model, folder / "model.safetensors")
+    _load_module(trainer.plain_model, folder / _MODEL)
     if trainer.ema is not None:
-        _load_module(trainer.ema.model, folder / "ema.safetensors")
+        _load_module(trainer.ema.model, folder / _EMA)
 
 
 def metrics_length(folder: Path) -> int:
     """Return how many bytes `metrics.jsonl` had when a checkpoint was saved."""
-    length: int = read_json(folder / "state.json")["metrics_length"]
+    length: int = read_json(folder / _STATE)["metrics_length"]
     return length
 
 
-def _write(trainer: Trainer, folder: Path, meters: list[dict[str, Any]]) -> None:
-    save_tensors(folder / "model.safetensors", trainer.plain_model.state_dict())
-    save_optimizer(folder, trainer.optimizer)
-    if trainer.ema is not None:
-        save_tensors(folder / "ema.safetensors", trainer.ema.state_dict())
+def _values(trainer: Trainer, meters: list[dict[str, Any]]) -> dict[str, Any]:
     scaler = trainer.accelerator.scaler
-    state = {
+    return {
         "format": _FORMAT,
         "position": vars(trainer.position),
         "samples_seen": trainer.samples_seen,
         "timing": trainer.timing.state(),
         "schedule": trainer.schedule.state(),
+        "microbatches": trainer.microbatches.state(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "meters": meters,
         "callbacks": {type(callback).__name__: _callback_state(callback) for callback in trainer.callbacks},
@@ -108,7 +110,6 @@ def _write(trainer: Trainer, folder: Path, meters: list[dict[str, Any]]) -> None
         "metrics_length": trainer.recorder.length if trainer.recorder is not None else 0,
         "environment": _environment(trainer),
     }
-    write_json(folder / "state.json", state)
 
 
 def _callback_state(callback: Callback) -> dict[str, Any]:

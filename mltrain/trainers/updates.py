@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -25,8 +26,20 @@ class Update(Protocol):
         """
         ...
 
-    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
-        """Clip, step and clear the gradients; returns the 2-norm before clipping where it was computed."""
+    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Clip the gradient; returns its 2-norm before that, where it was computed."""
+        ...
+
+    def is_sound(self, norm: torch.Tensor | None) -> bool:
+        """Return whether the gradient may be used; waits for the device."""
+        ...
+
+    def step(self) -> None:
+        """Take the optimizer step and clear the gradients."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the gradients."""
         ...
 
 
@@ -64,18 +77,29 @@ class DirectUpdate:
             filled = self._scales[key] = torch.full_like(values, scale)
         return filled
 
-    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
-        """Clip, step and clear."""
-        norm = None
-        if self._max_norm is not None or want_norm:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            norm = self._total_norm(gradients)
-            if self._max_norm is not None and not self._surely_below(norm, self._max_norm):
-                self._scale_down(gradients, self._max_norm, norm)
+    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Clip, where a norm is configured."""
+        if self._max_norm is None and not want_norm:
+            return None
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = self._total_norm(gradients)
+        if self._max_norm is not None and not self._surely_below(norm, self._max_norm):
+            self._scale_down(gradients, self._max_norm, norm)
+        return norm
+
+    def is_sound(self, norm: torch.Tensor | None) -> bool:
+        """Return whether the gradient is finite, as far as it is known."""
+        return norm is None or math.isfinite(norm.item())
+
+    def step(self) -> None:
+        """Take the step."""
         self._optimizer.step()
+        self.clear()
+
+    def clear(self) -> None:
+        """Free the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
-        return norm
 
     # torch.nn.utils first sorts gradients by device and type, for longer than a small model needs for the rest. Where
     # all are alike the same operations without it give the same bits.
@@ -115,15 +139,26 @@ class AcceleratedUpdate:
         """Add to the gradients, scaled."""
         self._accelerator.backward((values * scale).sum())
 
-    def apply(self, *, want_norm: bool) -> torch.Tensor | None:
-        """Unscale, clip, step unless a gradient overflowed, and clear."""
-        norm = None
-        if self._max_norm is not None or want_norm:
-            limit = self._max_norm if self._max_norm is not None else float("inf")
-            norm = self._accelerator.clip_grad_norm_(self._parameters, limit)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Unscale and clip."""
+        if self._max_norm is None and not want_norm:
+            return None
+        limit = self._max_norm if self._max_norm is not None else float("inf")
+        norm: torch.Tensor | None = self._accelerator.clip_grad_norm_(self._parameters, limit)
         return norm
+
+    def is_sound(self, norm: torch.Tensor | None) -> bool:
+        """Return True: a gradient that overflows belongs to loss scaling, which leaves out its step itself."""
+        return True
+
+    def step(self) -> None:
+        """Take the step, unless a gradient overflowed."""
+        self._optimizer.step()
+        self.clear()
+
+    def clear(self) -> None:
+        """Free the gradients."""
+        self._optimizer.zero_grad()
 
 
 def new_update(

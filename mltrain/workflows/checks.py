@@ -31,11 +31,13 @@ def check_training(config: Config, task: Task) -> None:
     for name, settings in config.tracking.settings().items():
         _registered(TRACKERS, name, f"tracking.others.{name}").check(settings)
     if config.early_stopping.enabled:
-        _check_metric(config.early_stopping.monitor, config.early_stopping.mode, "early_stopping", task)
+        _check_metric(config.early_stopping.monitor, config.early_stopping.mode, "early_stopping.monitor", task)
     if config.scheduler.name == "plateau":
-        _check_metric(config.scheduler.monitor, config.scheduler.mode, "scheduler", task)
+        _check_metric(config.scheduler.monitor, config.scheduler.mode, "scheduler.monitor", task)
     if config.checkpointing.monitor is not None:
-        _check_metric(config.checkpointing.monitor, config.checkpointing.mode, "checkpointing", task)
+        _check_metric(config.checkpointing.monitor, config.checkpointing.mode, "checkpointing.monitor", task)
+    for name, mode in config.checkpointing.also_best.items():
+        _check_metric(name, mode, f"checkpointing.also_best.{name}", task)
 
 
 def check_batch_size(config: Config, task: Task) -> None:
@@ -97,7 +99,7 @@ def _check_model(task: Task) -> None:
         log.debug("The model could not be checked ahead: %s: %s", type(error).__name__, error)
 
 
-def _check_metric(monitor: str, mode: str | None, section: str, task: Task) -> None:
+def _check_metric(monitor: str, mode: str | None, key: str, task: Task) -> None:
     splits = [split for split in ("train", "val") if split in task.datasets()]
     known = [f"{split}/{name}" for split in splits for name in task.metric_names()]
     if metric_name(monitor) not in known:
@@ -105,10 +107,8 @@ def _check_metric(monitor: str, mode: str | None, section: str, task: Task) -> N
         close = nearest(monitor.replace("/", "_"), spelt)
         hint = f"Did you mean {close}?" if close else f"Known: {', '.join(spelt)}."
         reason = " (there is no validation split)" if "val" not in splits and monitor.startswith("val") else ""
-        raise ConfigError(f"no metric {monitor!r}{reason}", where=f"{section}.monitor", fix=hint)
+        raise ConfigError(f"no metric {monitor!r}{reason}", where=key, fix=hint)
     headline, best_mode = task.headline
     modes = {headline.partition("/")[2]: best_mode, "loss": "min"}
     if mode != modes.get(metric_name(monitor).partition("/")[2], mode):
-        log.warning(
-            "%s.mode is %s, but of %s the other extreme is better. Set %s.mode.", section, mode, monitor, section
-        )
+        log.warning("%s: the mode is %s, but of %s the other extreme is better.", key, mode, monitor)

@@ -36,7 +36,9 @@ class FakeLoop:
     def save_checkpoint(self) -> str:
         state = json.dumps(self.callback.state(), allow_nan=False)
         self.saved.append(self.position.step)
-        return self.checkpoints.save(self.position.step, lambda folder: put(folder, state)).name
+        name = self.checkpoints.next_name(self.position.step)
+        self.checkpoints.save(name, lambda folder: put(folder, state), self.checkpoints.retention)
+        return name
 
     def run(self, values: list[float | None]) -> FakeLoop:
         self.callback.on_fit_start(self)  # type: ignore[arg-type]
@@ -47,7 +49,6 @@ class FakeLoop:
                 self.callback.on_step_end(self)  # type: ignore[arg-type]
             self.position = self.position.next_epoch()
             self.callback.on_epoch_end(self, epoch, {} if value is None else {"val/accuracy": value})  # type: ignore[arg-type]
-        self.callback.on_fit_end(self)  # type: ignore[arg-type]
         return self
 
     def resume(self, step: int, **section: Any) -> FakeLoop:
@@ -105,7 +106,7 @@ def test_the_best_k_and_the_newest_are_kept(tmp_path: Path) -> None:
     loop = FakeLoop(tmp_path / "checkpoints", 7, keep_top_k=3, keep_last=2)
     loop.run([0.5, 0.9, 0.1, 0.8, 0.7, 0.2, 0.3])
     assert loop.kept == [8, 16, 20, 24, 28]
-    assert [entry["value"] for entry in loop.callback.state()["ranking"]] == [0.9, 0.8, 0.7]
+    assert [entry["value"] for entry in loop.callback.state()["rankings"]["val/accuracy"]] == [0.9, 0.8, 0.7]
     assert loop.best == (0.9, 2, 8)
 
 
@@ -124,7 +125,7 @@ def test_values_that_are_not_finite_or_missing_rank_nothing(tmp_path: Path) -> N
     loop = FakeLoop(tmp_path / "checkpoints", 5, monitored="min", keep_top_k=3)
     loop.run([math.nan, math.inf, None, -math.inf, 2.0])
     assert loop.best == (2.0, 5, 20)
-    assert len(loop.callback.state()["ranking"]) == 1
+    assert len(loop.callback.state()["rankings"]["val/accuracy"]) == 1
     none = FakeLoop(tmp_path / "other", 2).run([math.nan, None])
     assert none.callback.best is None
     assert none.checkpoints.pointed("best") is None
@@ -143,7 +144,7 @@ def test_each_checkpoint_ranks_itself(tmp_path: Path) -> None:
     """The ranking in a checkpoint names that very checkpoint where it is the best: a resumed run knows it."""
     loop = FakeLoop(tmp_path / "checkpoints", 3, keep_last=3).run([0.1, 0.2, 0.3])
     for path in loop.checkpoints.list():
-        assert json.loads((path / "state.json").read_text())["ranking"][0]["checkpoint"] == path.name
+        assert json.loads((path / "state.json").read_text())["rankings"]["val/accuracy"][0]["checkpoint"] == path.name
 
 
 def test_a_lost_pointer_is_renewed_on_resume(tmp_path: Path) -> None:
@@ -176,8 +177,38 @@ def test_the_ranking_is_a_stable_sort(
     tmp_path_factory: pytest.TempPathFactory, values: list[float], keep_top_k: int, mode: str
 ) -> None:
     folder = tmp_path_factory.mktemp("ranking") / "checkpoints"
-    callback = FakeLoop(folder, len(values), keep_top_k=keep_top_k, monitored=mode).callback
+    loop = FakeLoop(folder, len(values), keep_top_k=keep_top_k, monitored=mode)
+    callback = loop.callback
     for epoch, value in enumerate(values):
-        callback._rank(value, epoch, epoch)
+        callback._rank("val/accuracy", value, epoch, loop)  # type: ignore[arg-type]
     order = sorted(range(len(values)), key=lambda epoch: values[epoch] * (1 if mode == "min" else -1))
-    assert [entry["epoch"] - 1 for entry in callback.state()["ranking"]] == order[:keep_top_k]
+    assert [entry["epoch"] - 1 for entry in callback.state()["rankings"]["val/accuracy"]] == order[:keep_top_k]
+
+
+def test_the_best_by_several_metrics_are_kept_and_pointed_at(tmp_path: Path) -> None:
+    loop = FakeLoop(
+        tmp_path / "checkpoints", 9, every_n_epochs=None, also_best={"val_loss": "min", "train_loss": "min"}
+    )
+    loop.callback.on_fit_start(loop)  # type: ignore[arg-type]
+    table = [(0.9, 0.5, 0.5), (0.1, 0.1, 0.6), (0.2, 0.2, 0.4), (0.3, 0.3, 0.7), (0.4, 0.4, 0.8), (0.5, 0.5, 0.9)]
+    for epoch, values in enumerate(table):
+        loop.position = Position(epoch=epoch + 1, window=0, step=4 * (epoch + 1))
+        named = dict(zip(["val/accuracy", "val/loss", "train/loss"], values, strict=True))
+        loop.callback.on_epoch_end(loop, epoch, named)  # type: ignore[arg-type]
+    assert loop.saved == [4, 8, 12]
+    assert loop.best == (0.9, 1, 4)
+    assert loop.checkpoints.pointed("best-val_loss") == loop.checkpoints.folder / name(8)
+    assert loop.checkpoints.pointed("best-train_loss") == loop.checkpoints.folder / name(12)
+
+
+def test_rolling_back_needs_a_checkpoint_from_the_start_which_is_kept(tmp_path: Path) -> None:
+    loop = FakeLoop(tmp_path / "checkpoints", 4, every_n_epochs=4, keep_last=2)
+    loop.callback = Checkpointing(CheckpointingSection(every_n_epochs=4), "val/accuracy", "max", rolls_back=True)
+    loop.run([None, None])
+    assert loop.saved == [0]
+    assert loop.checkpoints.anchor == name(0)
+    for _ in range(3):  # as when the run is stopped and continued again and again
+        loop.position = loop.position.after_step()
+        loop.save_checkpoint()
+    assert loop.kept == [0, 10, 11]
+    assert loop.checkpoints.anchor == name(0)

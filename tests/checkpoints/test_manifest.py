@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mltrain.checkpoints.manifest import MANIFEST, verify_manifest, write_manifest
-from mltrain.checkpoints.tensors import save_optimizer, save_tensors
+from mltrain.checkpoints.optimizer_state import optimizer_state
+from mltrain.checkpoints.tensors import save_tensors
 from mltrain.core.errors import CheckpointError
 from mltrain.core.files import write_json
 
@@ -21,9 +22,11 @@ def checkpoint(tmp_path: Path) -> Path:
     folder.mkdir()
     module = torch.nn.Linear(4, 2)
     save_tensors(folder / "model.safetensors", module.state_dict())
-    save_optimizer(folder, torch.optim.Adagrad(module.parameters()))
+    tensors, values = optimizer_state(torch.optim.Adagrad(module.parameters()))
+    save_tensors(folder / "optimizer.safetensors", tensors)
+    write_json(folder / "optimizer.json", values)
     write_json(folder / "state.json", {"position": {"epoch": 1}, "name": "Zürich"})
-    (folder / "empty").touch()
+    (folder / "empty.json").touch()
     write_manifest(folder)
     return folder
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from mltrain.checkpoints.tensors import load_optimizer, load_tensors, save_optimizer, save_tensors
+from mltrain.checkpoints.optimizer_state import OPTIMIZER_TENSORS, OPTIMIZER_VALUES, load_optimizer, optimizer_state
+from mltrain.checkpoints.tensors import HostTensors, load_tensors, save_tensors
 from mltrain.core.errors import CheckpointError
+from mltrain.core.files import write_json
 
 DTYPES = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16,
@@ -40,6 +42,12 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 def round_trip(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     save_tensors(path, tensors)
     return load_tensors(path)
+
+
+def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    tensors, values = optimizer_state(optimizer)
+    save_tensors(folder / OPTIMIZER_TENSORS, tensors)
+    write_json(folder / OPTIMIZER_VALUES, values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -223,3 +231,16 @@ def test_nothing_in_a_checkpoint_is_a_pickle(train_vectors: Any) -> None:
         with pytest.raises((ValueError, IndexError)):
             for _ in pickletools.genops(content):
                 pass
+
+
+def test_a_copy_stands_apart_and_its_memory_is_used_again() -> None:
+    weight = torch.arange(6.0).reshape(2, 3)
+    first = HostTensors.copy_of({"a": weight, "tied": weight, "b": torch.ones(4)})
+    assert first.aliases == {"tied": "a"}
+    assert first.num_bytes == (6 + 4) * 4
+    weight.add_(1)
+    assert torch.equal(first.unique["a"], weight - 1)
+    second = HostTensors.copy_of({"a": weight, "b": torch.ones(5)}, reuse=first)
+    assert second.unique["a"].data_ptr() == first.unique["a"].data_ptr()
+    assert torch.equal(second.unique["a"], weight)
+    assert second.unique["b"].shape == (5,)

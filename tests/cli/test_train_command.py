@@ -64,7 +64,7 @@ def refused(train: Callable[..., tuple[int, str]]) -> Callable[..., str]:
 def overrides(*arguments: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command._overrides(parser.parse_intermixed_args(arguments))
+    return command.given_keys(parser.parse_intermixed_args(arguments))
 
 
 @pytest.mark.parametrize(
@@ -265,5 +265,5 @@ def test_a_monitor_watched_for_the_wrong_extreme_is_warned_of(train: Callable[..
     assert code == 0
     (warning,) = [line for line in text.splitlines() if " WARNING " in line]
     assert warning.endswith(
-        "early_stopping.mode is max, but of train_loss the other extreme is better. Set early_stopping.mode."
+        "early_stopping.monitor: the mode is max, but of train_loss the other extreme is better."
     )

@@ -1,0 +1,35 @@
+"""Work that may need more memory than there is."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["fits_memory", "is_out_of_memory"]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of torch or Python says that memory ran out, on the host or on a device."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def fits_memory(work: Callable[[], None]) -> bool:
+    """Do a piece of work; return whether memory sufficed. Where it did not, what the work had allocated is freed."""
+    try:
+        work()
+    except BaseException as error:
+        if not is_out_of_memory(error):
+            raise
+        # Its frames hold the tensors that filled the memory.
+        traceback.clear_frames(error.__traceback__)
+    else:
+        return True
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
