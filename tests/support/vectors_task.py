@@ -32,6 +32,7 @@ class VectorModel(ModelSection):
 
     architecture: str = "mlp"
     dropout: float = 0.0
+    batch_norm: bool = False
 
 
 class Vectors:
@@ -76,7 +77,8 @@ class VectorTask(Task):
     def build_model(self) -> nn.Module:
         assert isinstance(self.config.model, VectorModel)
         drop = nn.Dropout(self.config.model.dropout)
-        return nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), drop, nn.Linear(16, 2))
+        norm = [nn.BatchNorm1d(16)] if self.config.model.batch_norm else []
+        return nn.Sequential(nn.Linear(WIDTH, 16), *norm, nn.Tanh(), drop, nn.Linear(16, 2))
 
     def losses(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> Losses:
         logits = model(batch["vectors"])
