@@ -6,14 +6,15 @@ INSTALLED := .venv/installed
 BENCH_INSTALLED := .venv/bench-installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo test test-slow lint docs bench clean
+.PHONY: help install demo test test-slow faults lint docs bench clean
 
 help:
 	@echo "make demo       train a classifier of handwritten digits, from the data to the report"
 	@echo "make test       everything that is checked before a commit"
 	@echo "make test-slow  the tests that take longer"
+	@echo "make faults     kill runs two hundred times and see that each continues to the same bits"
 	@echo "make docs       build the documentation in build/docs"
-	@echo "make bench      time a step beside other trainers"
+	@echo "make bench      time a step beside other trainers, and the stall of a checkpoint beside torch.save"
 	@echo "make clean      remove .venv and caches"
 
 install: $(INSTALLED)
@@ -39,16 +40,20 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults" -q
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not faults" -q
+
+faults: $(INSTALLED)
+	$(BIN)/python -m pytest -m faults -q -s tests/faults
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -n docs build/docs
 
 bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.step_overhead
+	$(BIN)/python -m benchmarks.run_costs --only checkpoint
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

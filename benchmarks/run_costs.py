@@ -85,11 +85,19 @@ def first_step(arguments: argparse.Namespace) -> dict[str, Any]:
 def checkpoint(arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds that a checkpoint holds up training, against torch.save of the same state."""
     figures = [_in_process("benchmarks.stall", "stall()") for _ in range(arguments.repeats)]
-    medians = {name: statistics.median(each["seconds"][name] for each in figures) for name in figures[0]["seconds"]}
-    base = medians["torch.save"]
-    rows = [[name, f"{median * 1e3:.0f}", f"{median / base:.2f}"] for name, median in medians.items()]
-    _show(f"Checkpoint of {figures[0]['megabytes']:.0f} MB, ms", ("way to save", "ms", "ratio"), rows)
-    return {"megabytes": figures[0]["megabytes"], "seconds": medians}
+    kinds = ("held_up", "in_all")
+    medians = {
+        kind: {way: statistics.median(each[kind][way] for each in figures) for way in figures[0][kind]}
+        for kind in kinds
+    }
+    rows = []
+    for way in medians["held_up"]:
+        values = [medians[kind][way] for kind in kinds]
+        ratios = [medians[kind][way] / medians[kind]["torch.save"] for kind in kinds]
+        rows.append([way, *(f"{value * 1e3:.0f} ({ratio:.2f})" for value, ratio in zip(values, ratios, strict=True))])
+    head = ("way to save", "held up", "with slower steps after it")
+    _show(f"Checkpoint of {figures[0]['megabytes']:.0f} MB, ms (ratio to torch.save)", head, rows)
+    return {"megabytes": figures[0]["megabytes"], **medians}
 
 
 def images(arguments: argparse.Namespace) -> dict[str, Any]:

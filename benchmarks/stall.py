@@ -16,10 +16,13 @@ from benchmarks import ours
 from benchmarks.problems import Problem
 from mltrain.callbacks.base import Callback, register_callback
 
-_SAVES = 7
+_ROUNDS = 7
 _FIRST_STEP = 2
+# Steps that follow each save: the background has done its work by their end.
+_STEPS = 30
 
-_seconds: dict[str, list[float]] = {}
+_held_up: dict[str, list[float]] = {}
+_in_all: dict[str, list[float]] = {}
 
 
 class _Ignore:
@@ -28,38 +31,59 @@ class _Ignore:
 
 @register_callback("benchmark_stall")
 class Stall(Callback):
-    """Saves in each way in turn, once a step."""
+    """Saves in each way in turn, some steps apart, and times the call and the steps that follow it."""
+
+    def __init__(self) -> None:
+        self._way, self._started = "", 0.0
 
     def on_step_end(self, loop: Any) -> None:
-        if loop.position.step < _FIRST_STEP:
+        turn, step = divmod(loop.position.step - _FIRST_STEP, _STEPS)
+        if turn < 0 or step:
             return
-        state = {"model": loop.plain_model.state_dict(), "optimizer": loop.optimizer.state_dict()}
-        path = Path("state.pt")
-        _measure("torch.save", lambda: torch.save(state, path))
-        _measure("torch.save, flushed to the disk", lambda: _save_flushed(state, path))
-        _measure("mltrain checkpoint", loop.save_checkpoint)
+        if self._way:
+            _in_all.setdefault(self._way, []).append(time.perf_counter() - self._started)
+        loop.settle_checkpoint(wait=True)
+        os.sync()
+        ways = _ways(loop)
+        self._way = list(ways)[turn % len(ways)]
+        self._started = time.perf_counter()
+        ways[self._way]()
+        _held_up.setdefault(self._way, []).append(time.perf_counter() - self._started)
+
+
+def _ways(loop: Any) -> dict[str, Callable[[], Any]]:
+    state = {"model": loop.plain_model.state_dict(), "optimizer": loop.optimizer.state_dict()}
+    path = Path("state.pt")
+    return {
+        "nothing": lambda: None,
+        "torch.save": lambda: torch.save(state, path),
+        "torch.save, flushed to the disk": lambda: _save_flushed(state, path),
+        "mltrain checkpoint": loop.save_checkpoint,
+    }
 
 
 def stall() -> dict[str, Any]:
-    """Return median seconds of each way to save, and the megabytes saved; the working folder is written to."""
-    _seconds.clear()
+    """Return median seconds of each way to save, and the megabytes saved; the working folder is written to.
+
+    held_up: until training goes on. in_all: with what the steps after it take longer than without a save.
+    """
+    _held_up.clear()
+    _in_all.clear()
     ours.run(
-        Problem("wide_mlp", _FIRST_STEP + _SAVES),
+        Problem("wide_mlp", _FIRST_STEP + 4 * _ROUNDS * _STEPS),
         _Ignore(),
         {"callbacks.benchmark_stall": {}, "checkpointing.keep_last": 2},
     )
-    medians = {name: statistics.median(seconds) for name, seconds in _seconds.items()}
-    return {"megabytes": Path("state.pt").stat().st_size / 1e6, "seconds": medians}
+    nothing = statistics.median(_in_all["nothing"])
+    saves = [way for way in _held_up if way != "nothing"]
+    return {
+        "megabytes": Path("state.pt").stat().st_size / 1e6,
+        "held_up": {way: statistics.median(_held_up[way]) for way in saves},
+        "in_all": {way: statistics.median(_in_all[way]) - nothing for way in saves},
+    }
 
 
 def _save_flushed(state: dict[str, Any], path: Path) -> None:
     torch.save(state, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _measure(name: str, save: Callable[[], Any]) -> None:
-    os.sync()
-    started = time.perf_counter()
-    save()
-    _seconds.setdefault(name, []).append(time.perf_counter() - started)

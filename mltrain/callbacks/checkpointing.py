@@ -105,9 +105,10 @@ class Checkpointing(Callback):
 
     def _tell(self, loop: Loop) -> None:
         """Say which checkpoints are kept from the next save on."""
-        names = {entry["checkpoint"] for ranking in self._rankings.values() for entry in ranking}
+        names: set[str] = {entry["checkpoint"] for ranking in self._rankings.values() for entry in ranking}
+        names |= set() if self._due is None else {self._due}
         best = {self._pointer(name): ranking[0]["checkpoint"] for name, ranking in self._rankings.items() if ranking}
-        loop.checkpoints.retention = Retention(self._section.keep_last, frozenset(names | {self._due} - {None}), best)
+        loop.checkpoints.retention = Retention(self._section.keep_last, frozenset(names), best)
         loop.checkpoints.anchor = self._due
 
     def _pointer(self, name: str) -> str:

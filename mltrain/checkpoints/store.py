@@ -91,8 +91,8 @@ class CheckpointStore:
             if (target := self.at(name)).is_dir() and self.pointed(pointer) != target:
                 self.point(pointer, target)
         if retention.newest is not None:
-            named = {name for pointer in self._pointers() if (name := self._pointed_name(pointer))}
-            self._rotate({path.name for path in self.list()[: retention.newest]} | retention.names | named)
+            newest = {path.name for path in self.list()[: retention.newest]}
+            self._rotate(newest | retention.names | self._pointed_names())
         self.clear_leftovers()
 
     def at(self, name: str) -> Path:
@@ -161,8 +161,9 @@ class CheckpointStore:
                 # Renamed first: a half-deleted folder must not look like a checkpoint.
                 path.rename(self.folder / f".trash-{path.name}-{secrets.token_hex(4)}")
 
-    def _pointers(self) -> list[str]:
-        return [path.name for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    def _pointed_names(self) -> set[str]:
+        files = [path.name for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        return {name for file in files if (name := self._pointed_name(file))}
 
     def _pointed_name(self, pointer: str) -> str | None:
         try:

@@ -10,23 +10,23 @@ import atexit
 import itertools
 import signal
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from mltrain.core.errors import MltrainError
-from mltrain.core.seeding import SampleGenerator, hash_id, mix, stream_key
-from mltrain.data.batches import Batch, Collate, collated
+from mltrain.core.seeding import stream_key
+from mltrain.data.batches import Batch, Collate
 from mltrain.data.dataset import SampleDataset
+from mltrain.data.keyed_dataset import Collation, Failure, Key, KeyedDataset, sound
 from mltrain.data.plan import Cut, Indices, Position, Share
 
 __all__ = ["Batch", "EvaluationLoader", "LoaderSettings", "Plan", "TrainingStream", "Window"]
 
 _RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
-_Key = tuple[int, list[int]]
 _Item = TypeVar("_Item")
 _BLOCK = 32
 
@@ -73,61 +73,6 @@ class Window:
     batches: Iterator[Batch]
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error for people, on its way from a worker: torch would turn it into a page of traceback."""
-
-    error: MltrainError
-
-
-class _DeferredGenerator(SampleGenerator):
-    """The generator of a sample in an epoch; derives its key when it is first drawn from: many data sets never draw."""
-
-    __slots__ = ("_dataset", "_index")
-
-    def __init__(self, dataset: SampleDataset, index: int, epoch_key: int) -> None:
-        self._dataset, self._index = dataset, index
-        self._key, self._draws = epoch_key, 0
-
-    def bits(self) -> int:
-        if self._draws == 0:
-            self._key = mix(self._key, hash_id(self._dataset.sample_id(self._index)))
-        return super().bits()
-
-
-class _KeyedDataset(Dataset[Any]):
-    """Loads the samples of a batch as its key (epoch, indices) says. A negative epoch means: no augmentation."""
-
-    def __init__(self, dataset: SampleDataset, key: int) -> None:
-        self._dataset, self._key = dataset, key
-
-    def __getitems__(self, key: _Key) -> list[Any] | _Failure:
-        epoch, indices = key
-        dataset = self._dataset
-        try:
-            if epoch < 0:
-                return [dataset.load(index, None) for index in indices]
-            epoch_key = mix(self._key, epoch)
-            return [dataset.load(index, _DeferredGenerator(dataset, index, epoch_key)) for index in indices]
-        except MltrainError as error:
-            return _Failure(error)
-
-
-class _Collation:
-    """Collates items, unless they could not be loaded."""
-
-    def __init__(self, collate: Collate) -> None:
-        self._collate = collate
-
-    def __call__(self, items: list[Any] | _Failure) -> Batch | _Failure:
-        if isinstance(items, _Failure):
-            return items
-        try:
-            return collated(items, self._collate)
-        except MltrainError as error:
-            return _Failure(error)
-
-
 class _KeyedLoader(DataLoader[Any]):
     def check_worker_number_rationality(self) -> None:
         """Say nothing: more workers than cores are told where their number is chosen, once a run."""
@@ -155,10 +100,10 @@ class _Keys:
     def __init__(self, shares: Iterable[tuple[int, Share]], *, augment: bool) -> None:
         self._shares, self._augment = shares, augment
 
-    def __iter__(self) -> Iterator[_Key]:
+    def __iter__(self) -> Iterator[Key]:
         return _in_blocks(self._each())
 
-    def _each(self) -> Iterator[_Key]:
+    def _each(self) -> Iterator[Key]:
         for epoch, share in self._shares:
             for microbatch in share.microbatches:
                 yield epoch if self._augment else -1, microbatch.tolist()
@@ -174,10 +119,10 @@ def _data_loader(
     dataset: SampleDataset, key: int, keys: _Keys, collate: Collate, settings: LoaderSettings, *, persistent: bool
 ) -> DataLoader[Any]:
     return _KeyedLoader(
-        _KeyedDataset(dataset, key),
+        KeyedDataset(dataset, key),
         batch_sampler=keys,  # type: ignore[arg-type]  # `__getitems__` takes whatever this gives
         num_workers=settings.num_workers,
-        collate_fn=_Collation(collate),
+        collate_fn=Collation(collate),
         pin_memory=settings.pin_memory,
         prefetch_factor=settings.prefetch_factor if settings.num_workers > 0 else None,
         persistent_workers=persistent and settings.num_workers > 0,
@@ -211,9 +156,10 @@ class TrainingStream:
         start: Position,
         num_epochs: int,
     ) -> None:
-        self._shares_from = lambda start, cut: _Shares(plan, cut, start, num_epochs)
-        self._loader_of = lambda keys: _data_loader(
-            dataset, stream_key(seed, "augmentation"), keys, collate, settings, persistent=False
+        self._plan, self._num_epochs = plan, num_epochs
+        key = stream_key(seed, "augmentation")
+        self._new_loader: Callable[[_Keys], DataLoader[Any]] = partial(
+            _data_loader, dataset, key, collate=collate, settings=settings, persistent=False
         )
         self._begin(start, cut)
 
@@ -235,12 +181,12 @@ class TrainingStream:
 
     def _begin(self, start: Position, cut: Cut) -> None:
         # The loader reads ahead in its own copy.
-        self._shares, shares = itertools.tee(self._shares_from(start, cut))
-        self._batches = _start(self._loader_of(_Keys(shares, augment=True)))
+        self._shares, shares = itertools.tee(_Shares(self._plan, cut, start, self._num_epochs))
+        self._batches = _start(self._new_loader(_Keys(shares, augment=True)))
 
     def _take(self, number: int) -> Iterator[Batch]:
         for _ in range(number):
-            yield _sound(next(self._batches))
+            yield sound(next(self._batches))
 
     def close(self) -> None:
         """Stop the workers."""
@@ -263,25 +209,19 @@ class EvaluationLoader:
         self._shares = _Shares(plan, cut, Position(), 1)
         keys = _Keys(self._shares, augment=False)
         self._loader = _data_loader(dataset, 0, keys, collate, settings, persistent=True)
-        self._batches: Iterator[Batch | _Failure] | None = None
+        self._batches: Iterator[Batch | Failure] | None = None
 
     def __iter__(self) -> Iterator[tuple[Batch, bool]]:
         """Yield (batch, filler). Every rank gets the same number; a filler batch counts elsewhere."""
         self._batches = _start(self._loader)
         fillers: Sequence[bool] = [share.filler for _, share in self._shares]
         for filler in fillers:
-            yield _sound(next(self._batches)), filler
+            yield sound(next(self._batches)), filler
 
     def close(self) -> None:
         """Stop the workers."""
         if self._batches is not None:
             _stop_workers(self._batches)
-
-
-def _sound(batch: Batch | _Failure) -> Batch:
-    if isinstance(batch, _Failure):
-        raise batch.error
-    return batch
 
 
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:

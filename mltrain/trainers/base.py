@@ -1,90 +1,41 @@
 """THE loop. Every trainer shares it; a trainer overrides pieces of one step, never the loop.
 
-A trainer may override: `check`, `make_accelerator`, `make_plan`, `prepare`, `step`, `extra_values`, `extra_state` and
-`load_extra_state`. Everything else is the loop's.
+A trainer may override: `check`, `make_accelerator`, `make_plan`, `prepare` (these two stand in `parts.py`), `step`,
+`extra_values`, `extra_state` and `load_extra_state`. Everything else is the loop's.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from accelerate import Accelerator
-from torch import nn
 
-from mltrain.callbacks.base import Callback, Stop, overriding
-from mltrain.checkpoints.snapshot import SnapshotBuffers
-from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.logging import LogContext, log
-from mltrain.core.run_folder import RunFolder
 from mltrain.core.seeding import mix, stream_key
-from mltrain.data.loader import Plan, TrainingStream, Window
-from mltrain.data.plan import Position, ShuffledPlan
-from mltrain.tasks.base import Task
-from mltrain.tracking.recorder import Recorder
+from mltrain.data.loader import TrainingStream, Window
 from mltrain.trainers.attempts import Attempts
-from mltrain.trainers.buffer_guard import BufferGuard
-from mltrain.trainers.devices import new_accelerator, reseeder, seed_everything, sender
-from mltrain.trainers.ema import EMA
+from mltrain.trainers.devices import new_accelerator, seed_everything
 from mltrain.trainers.evaluation import evaluate
-from mltrain.trainers.finite import FiniteWatch
-from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.meter import Meter
-from mltrain.trainers.microbatches import Microbatches
-from mltrain.trainers.nonfinite import NonFinitePolicy, late_error
-from mltrain.trainers.optimizers import build_optimizer
-from mltrain.trainers.processes import Processes
+from mltrain.trainers.nonfinite import late_error
+from mltrain.trainers.parts import TrainerParts
 from mltrain.trainers.run_state import load_state, take_snapshot
-from mltrain.trainers.saving import Saving
-from mltrain.trainers.schedules import Schedule
-from mltrain.trainers.timing import Timing
-from mltrain.trainers.updates import new_update
-from mltrain.trainers.weighing import Weighing
 
 __all__ = ["Trainer"]
 
 _AS_IS = nullcontext()
 
 
-class Trainer:
-    """One run: build it, call `fit`, then `evaluate`.
-
-    Args:
-        config: the checked configuration.
-        task: what is learned.
-        accelerator: what `make_accelerator` gave.
-        folder: the run folder, locked by this process.
-        recorder: where logged values go; None on all processes but the main one.
-        callbacks: side effects, called in this order.
-    """
+class Trainer(TrainerParts):
+    """One run: build it, call `fit`, then `evaluate`."""
 
     name: ClassVar[str]
-
-    def __init__(
-        self,
-        config: Config,
-        task: Task,
-        accelerator: Accelerator,
-        folder: RunFolder,
-        recorder: Recorder | None,
-        callbacks: Sequence[Callback],
-    ) -> None:
-        self.config, self.task, self.accelerator, self.folder = config, task, accelerator, folder
-        self.recorder, self.callbacks = recorder, list(callbacks)
-        self.checkpoints = CheckpointStore(folder.checkpoints)
-        self.num_epochs = config.training.num_epochs
-        self.position, self.stop, self.timing = Position(), Stop(), Timing()
-        self._saved: Position | None = None
-        self.samples_seen = 0
-        self.meter = Meter(task.metrics())
-        self.grad_norm: torch.Tensor | None = None
-        self._set_up()
 
     # ---- what a trainer may override -------------------------------------------------------------------------------
 
@@ -96,15 +47,6 @@ class Trainer:
     def make_accelerator(cls, config: Config) -> Accelerator:
         """Return the Accelerator: devices, processes and precision."""
         return new_accelerator(config.training.device, mixed_precision="no")
-
-    def make_plan(self, num_samples: int, window_size: int) -> Plan:
-        """Return which samples make up which window."""
-        return ShuffledPlan(num_samples, window_size, self.config.seed)
-
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """Return the model and the optimizer, wrapped for the devices."""
-        prepared_model, prepared_optimizer = self.accelerator.prepare(model, optimizer)
-        return prepared_model, prepared_optimizer
 
     def step(self, window: Window) -> None:
         """Take one optimizer step: the gradient of the mean loss over the whole window, however it is cut."""
@@ -146,6 +88,7 @@ class Trainer:
         if resume_from is not None:
             load_state(self, resume_from)
             self._saved = self.position
+        self._attempts = Attempts(self)
         stream = self.loaders.training_stream(self.plan, self.microbatches.cut(), self.position, self.num_epochs)
         try:
             self._emit("on_fit_start")
@@ -172,7 +115,7 @@ class Trainer:
         for window in stream.windows(self.steps_per_epoch - self.position.window):
             for on_step_start in self._on_step_start:
                 on_step_start(self)
-            self.attempts.take(window, stream)
+            self._attempts.take(window, stream)
             self.position = self.position.after_step()
             self.samples_seen += window.num_examples
             for on_step_end in self._on_step_end:
@@ -252,51 +195,6 @@ class Trainer:
         name = self.saving.settle(wait=wait)
         if name is not None:
             self._emit("on_checkpoint", name)
-
-    # ---- set-up ----------------------------------------------------------------------------------------------------
-
-    def _set_up(self) -> None:
-        config, training = self.config, self.config.training
-        self.device = self.accelerator.device
-        self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
-        self.processes = Processes(self.accelerator)
-        self.is_main = self.processes.is_main
-        self.reseed = reseeder(self.device, self.processes.rank)
-        self._step_key = stream_key(config.seed, "steps")
-        self.to_device = sender(self.device)
-        self.saving, self.buffers = Saving(self.checkpoints, self.processes), SnapshotBuffers()
-        self.nonfinite = NonFinitePolicy(training.on_nonfinite)
-        self.finite = FiniteWatch(
-            self.device,
-            immediate=self.device.type == "cpu" or self.processes.count > 1 or training.on_nonfinite != "stop",
-            num_steps=config.tracking.log_every_n_steps,
-        )
-
-        self.window_size = training.batch_size * self.processes.count * training.gradient_accumulation_steps
-        self.loaders = Loaders(config, self.task, self.processes, self.device)
-        self.microbatches = Microbatches(
-            self.processes.rank, self.processes.count, training.batch_size, self.task.group_size
-        )
-        self.plan = self.make_plan(len(self.loaders.splits["train"]), self.window_size)
-        self.steps_per_epoch = self.plan.windows_per_epoch
-
-        # Initial weights of every rank come from the seed alone.
-        seed_everything(stream_key(config.seed, "initial weights"))
-        self.plain_model = self.task.build_model().to(self.device)
-        self.buffer_guard = BufferGuard(self.plain_model)
-        optimizer = build_optimizer(config.optimizer, self.plain_model)
-        self.schedule = Schedule(
-            config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
-        )
-        self.ema = EMA(self.plain_model, training.ema.decay) if training.ema.enabled else None
-        self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
-        self.model, prepared = self.prepare(self.plain_model, optimizer)
-        self.optimizer, self.update = new_update(self.accelerator, optimizer, prepared, training.max_grad_norm)
-
-        self.attempts = Attempts(self)
-        self.weighing = Weighing(self.task, self.device, self.processes, self.timing)
-        self._on_step_start = overriding(self.callbacks, "on_step_start")
-        self._on_step_end = overriding(self.callbacks, "on_step_end")
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
