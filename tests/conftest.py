@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true", NO_COLOR="1")
+
+# Never the user's own cache; one for all tests, their processes too.
+_CACHE = tempfile.TemporaryDirectory(prefix="mltrain-cache-")
+os.environ["MLTRAIN_CACHE"] = _CACHE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 VECTORS_PLUGIN = ROOT / "tests" / "support" / "vectors_task.py"

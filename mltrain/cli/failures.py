@@ -8,6 +8,7 @@ import inspect
 import operator
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from mltrain.core.errors import MltrainError, one_line
+from mltrain.core.errors import MltrainError, SignalError, one_line
+from mltrain.core.masking import masked
 
 __all__ = ["guarded"]
 
@@ -27,7 +29,7 @@ _LOADER_FRAME = re.compile(r'File "(.+)", line (\d+)')
 _REFUSED_CALL = re.compile(r"([\w.]+)\(\) (?:takes|missing|got)")
 
 # What the machine refuses; no program can do better.
-_OUTER = {errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_OUTER = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
 
 def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
@@ -36,8 +38,8 @@ def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
         code = int(run(argument))
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        return 128 + (error.number if isinstance(error, SignalError) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of the output has gone; Python must not meet that again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,11 +47,11 @@ def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
     except Exception as error:
         code, lines = _verdict(error)
         if debug:
-            traceback.print_exc()
+            print(masked(traceback.format_exc()), end="", file=sys.stderr)
         # Every process of a launch meets the user's error; one line is enough.
         if code == 1 or os.environ.get("RANK", "0") == "0":
             for line in lines:
-                print(f"error: {line}", file=sys.stderr)
+                print(f"error: {masked(line)}", file=sys.stderr)
         return code
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "show-data": ("mltrain.cli.show_data", "draw what the model will see of the data, augmented"),
     "train": ("mltrain.cli.train", "train on one fold, from a YAML file"),
     "rerun": ("mltrain.cli.rerun", "train a run again and compare the results to the bit"),
+    "verify-resume": ("mltrain.cli.verify_resume", "kill runs and see that they continue to the same bits"),
     "sync": ("mltrain.cli.sync", "send what the trackers of earlier runs missed"),
     "list": ("mltrain.cli.list_runs", "show runs as a table"),
     "ui": ("mltrain.cli.ui", "show runs in the browser, in MLflow's UI"),
@@ -83,7 +84,7 @@ def _overview(words: Sequence[str]) -> int:
 
         print(f"mltrain {__version__}")
         return 0
-    lines = [f"  {verb:<10} {text}" for verb, (_, text) in COMMANDS.items()]
+    lines = [f"  {verb:<13} {text}" for verb, (_, text) in COMMANDS.items()]
     text = "\n".join(["usage: mltrain <command> ...", "", *lines, "", "mltrain <command> --help says more."])
     if not words or words[0] in ("-h", "--help"):
         print(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
@@ -33,16 +34,16 @@ def run(arguments: argparse.Namespace) -> int:
         open_console_log()
 
     from mltrain.workflows.rerun import rerun
-    from mltrain.workflows.signals import end_process_on_second_signal
+    from mltrain.workflows.signals import command_signals
 
-    end_process_on_second_signal()
     try:
-        result = rerun(arguments.run, arguments.run_name)
+        with command_signals():
+            result = rerun(arguments.run, arguments.run_name)
     finally:
         leave_process_group()
     if result.comparison is None:
         log.warning("The new run was interrupted; nothing is compared.")
-        return 128 + (result.signal or 0)
+        return 128 + (result.signal or signal.SIGTERM)
     if is_main:
         if result.comparison.unmatched:
             log.info("Logged by one of the runs only: %s.", ", ".join(result.comparison.unmatched))

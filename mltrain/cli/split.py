@@ -22,6 +22,7 @@ _TABLE_OPTIONS = {
     "label_column": "column of classes (default: label)",
     "group_column": "column of what must stay on one side, such as a patient",
 }
+_SHARED = ("folds", "test_ratio", "ratio", "seed", "output", "overwrite", "on_corrupt")
 _MOST_ROWS = 60
 _UNLIMITED = 1_000_000
 
@@ -64,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the split files (default: `splits` beside the folder of images, or in the table's data folder)",
     )
+    parser.add_argument(
+        "--on_corrupt",
+        "--on-corrupt",
+        choices=("stop", "skip"),
+        default="stop",
+        help="images that cannot be decoded: stop with a list of them (default), or skip them",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace other splits in the output folder")
 
 
@@ -71,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
     """Split, print the counts and return 0."""
     from rich.console import Console
 
-    result = _split(args)
+    from mltrain.core.logging import console_log
+
+    with console_log():
+        result = _split(args)
     console = Console(highlight=False)
     table = _table(result.splits)
     # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
@@ -94,7 +105,7 @@ def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
 def _split(args: argparse.Namespace) -> SplitResult:
     from mltrain.core.errors import ConfigError
 
-    shares = {name: getattr(args, name) for name in ("folds", "test_ratio", "ratio", "seed", "output", "overwrite")}
+    shares = {name: getattr(args, name) for name in _SHARED}
     of_table = {name: getattr(args, name) for name in _TABLE_OPTIONS if getattr(args, name) is not None}
     if args.table is not None:
         from mltrain.workflows.split_table import split_table

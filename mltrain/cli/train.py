@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import time
+from collections.abc import Collection
 from typing import Any
 
-__all__ = ["add_arguments", "leave_process_group", "run"]
+__all__ = ["add_arguments", "add_keys", "given_keys", "leave_process_group", "run"]
 
 # flag -> (key, help)
 _FLAGS = {
@@ -36,39 +39,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", metavar="WHERE", help="a run folder, one of its checkpoints, or auto: the newest unfinished run"
     )
+    add_keys(parser)
+
+
+def add_keys(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) -> None:
+    """Declare the flags of the common keys, but those in `without`, and `section.key=value` for every key."""
     for flag, (_, text) in _FLAGS.items():
+        if flag in without:
+            continue
         names = dict.fromkeys([f"--{flag}", f"--{flag.replace('_', '-')}"])
         parser.add_argument(*names, dest=flag, metavar=flag.upper(), help=text)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any key of the configuration")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; returns 0, or 128 + n when signal n interrupted the run."""
+    """Train; returns 0, or 128 + n when signal n interrupted the run.
+
+    A run that is interrupted without a signal, as by `training.max_time`, ends as after SIGTERM: a queue that starts
+    interrupted jobs again need not know the reason.
+    """
+    started = time.monotonic()
     from mltrain.core.errors import ConfigError
     from mltrain.core.logging import open_console_log
 
-    overrides = _overrides(arguments)
+    overrides = given_keys(arguments)
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration", where="--config", fix="Name a YAML file, such as one of configs/.")
     if os.environ.get("RANK", "0") == "0":
         open_console_log()
 
-    from mltrain.workflows.signals import end_process_on_second_signal
+    from mltrain.workflows.signals import command_signals
     from mltrain.workflows.train import execute
 
-    end_process_on_second_signal()
     try:
-        result = execute(arguments.config, overrides, resume=arguments.resume, by_hand="command line")
+        with command_signals():
+            result = execute(
+                arguments.config, overrides, resume=arguments.resume, by_hand="command line", started=started
+            )
     finally:
         leave_process_group()
-    return 0 if result.signal is None else 128 + result.signal
+    return 128 + (result.signal or signal.SIGTERM) if result.status == "interrupted" else 0
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+def given_keys(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return key -> value of the flags and of the free overrides, which beat the flags."""
     from mltrain.config.load import parse_overrides
 
-    given = {flag: value for flag in _FLAGS if (value := getattr(arguments, flag)) is not None}
+    given = {flag: value for flag in _FLAGS if (value := getattr(arguments, flag, None)) is not None}
     texts = {_FLAGS[flag][0]: value for flag, value in given.items() if flag in _TEXTS}
     values = [f"{_FLAGS[flag][0]}={value}" for flag, value in given.items() if flag not in _TEXTS]
     return texts | parse_overrides([*values, *arguments.overrides])

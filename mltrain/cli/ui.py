@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it; of a store on a server print the server's address and return 0."""
-    from mltrain.tracking.mlflow_address import masked
+    from mltrain.core.masking import masked
     from mltrain.workflows.ui import end_on_signals, free_port, serve
     from mltrain.workflows.ui_store import find_store
 
@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _page_on_server(store: Store) -> str:
     """Return the address of the named run on the server that holds it, or the server's own."""
-    from mltrain.tracking.mlflow_address import masked, read_address
+    from mltrain.core.masking import masked
+    from mltrain.tracking.mlflow_address import read_address
     from mltrain.workflows.ui import run_page
 
     address = read_address(store.run) if store.run is not None else {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mltrain.config.schema import Config
+from mltrain.core.masking import has_password, masked
 
 __all__ = ["inconsistencies"]
 
@@ -26,3 +28,20 @@ def inconsistencies(config: Config) -> Iterator[tuple[str, str]]:
         yield "checkpointing.monitor", "needs checkpointing.mode: min or max. Add it."
     if mode is not None and monitor is None:
         yield "checkpointing.mode", "needs checkpointing.monitor: a metric such as val_loss. Add it."
+    yield from _passwords(config.model_dump())
+
+
+def _passwords(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each address with a password: a run folder keeps the whole configuration, and its command line."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _passwords(value, f"{key}.")
+        elif has_password(str(value)):
+            how = "Leave it out and give it to the tracker by the environment."
+            if key == "tracking.mlflow.tracking_uri":
+                how = (
+                    "Leave it out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, or "
+                    "the whole address as MLFLOW_TRACKING_URI."
+                )
+            yield key, f"is {masked(str(value))}, with a password, which the run folder would show. {how}"

@@ -18,7 +18,7 @@ from mltrain.config.schema import Config
 from mltrain.config.suggestions import section_of, suggestion
 from mltrain.config.wishes import kinds, wish
 from mltrain.config.yaml_file import Path, parse_value, read_yaml
-from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.core.errors import ConfigError, DataError, MltrainError
 
 __all__ = ["LoadedConfig", "check_config", "load_config", "name_place", "parse_overrides"]
 
@@ -113,7 +113,7 @@ def name_place(
     error: MltrainError, file: FilePath | None, overrides: Mapping[str, Any], *, by_hand: str = "command line"
 ) -> None:
     """Give an error that names a key of the configuration the file and line, or the command line, of that key."""
-    if not _is_key(error.where):
+    if isinstance(error, DataError) or not _is_key(error.where):  # a data folder may be called as a section is
         return
     try:
         lines = read_yaml(file)[1] if file is not None else {}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mltrain.config.duration import Duration
 from mltrain.config.section import Section
 
 __all__ = [
@@ -48,6 +49,11 @@ class TrainingSection(Section):
     eval_batch_size: int | None = Field(None, ge=1, description="Examples of an evaluation batch. Default: batch_size.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Microbatches of a window, on each process.")
     max_grad_norm: float | None = Field(1.0, gt=0.0, description="Clip the gradient to this 2-norm. null: no clipping.")
+    on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="What a loss or gradient that is NaN or infinite does: stop the run, skip the step, or go "
+        "back to the last checkpoint's weights and on with the next window.",
+    )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of each target spread over all classes.")
     amp_dtype: Literal["bfloat16", "float16"] = Field(
         "bfloat16", description="Type that `mixed_precision` computes in."
@@ -57,6 +63,14 @@ class TrainingSection(Section):
         pattern=r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?)$",
         examples=["auto", "cpu", "cuda", "cuda:1", "mps", "xpu"],
         description="auto, cpu, cuda, cuda:1, mps.",
+    )
+    max_time: Duration | None = Field(
+        None,
+        examples=["30m", "5h30m", "1d", "90s", "01:30:00"],
+        description="Save and stop after this time, as after a signal, for queues. A number means seconds.",
+    )
+    collective_timeout_s: float = Field(
+        1800.0, gt=0.0, le=864000.0, description="Seconds after which a process that waits for another one gives up."
     )
     ema: EMASection = EMASection()
 
@@ -121,7 +135,10 @@ class CheckpointingSection(Section):
     every_n_steps: int | None = Field(None, ge=1, description="Save after every n-th step.")
     monitor: str | None = Field(None, description="Metric that makes a checkpoint the best. Default: the task's own.")
     mode: Mode | None = Field(None, description="Whether less or more is better. Default: the task's own.")
-    keep_top_k: int = Field(1, ge=1, description="How many of the best checkpoints are kept.")
+    also_best: dict[str, Mode] = Field(
+        default_factory=dict, description="Further metrics whose best checkpoints are kept: metric: min or max."
+    )
+    keep_top_k: int = Field(1, ge=1, description="How many of the best checkpoints are kept, by each metric.")
     keep_last: int = Field(2, ge=2, description="How many of the newest checkpoints are kept.")
     selection: Literal["best", "last"] = Field("best", description="Weights that are evaluated and packed at the end.")
 

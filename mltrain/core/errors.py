@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "HardwareError", "MltrainError", "RunFolderError", "one_line"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "HardwareError",
+    "MltrainError",
+    "RunFolderError",
+    "SignalError",
+    "one_line",
+]
 
 
 def one_line(text: object) -> str:
@@ -60,3 +69,15 @@ class CheckpointError(MltrainError):
 
 class RunFolderError(MltrainError):
     """A run folder cannot be created, locked or continued."""
+
+
+class SignalError(KeyboardInterrupt):
+    """A signal that ends a command.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number

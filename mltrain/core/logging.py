@@ -1,4 +1,7 @@
-"""The log: coloured lines on a terminal, plain ones in `logs/train.log`, each with time, level, epoch and phase."""
+"""The log: coloured lines on a terminal, plain ones in `logs/train.log`, each with time, level, epoch and phase.
+
+Passwords in addresses are hidden in every line, those of errors and tracebacks too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+
+from mltrain.core.masking import masked
 
 __all__ = [
     "LogContext",
@@ -65,7 +70,21 @@ class _Formatter(logging.Formatter):
         lines = record.getMessage().splitlines() or [""]
         if record.exc_info:
             lines += self.formatException(record.exc_info).splitlines()
-        return "\n".join(head + line for line in lines)
+        return "\n".join(head + masked(line) for line in lines)
+
+
+class _FileLog(logging.FileHandler):
+    """Tells once that the disk takes no more, where logging would show a traceback for each line."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            log.warning("%s: cannot be written (%s); the log goes on without it.", self.baseFilename, error.strerror)
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -114,7 +133,7 @@ def console_log() -> Iterator[None]:
 
 def open_file_log(path: Path) -> logging.Handler:
     """Append the log, down to its finest level, to a file as well; returns the handler for `close_log`."""
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _FileLog(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Formatter(colour=False))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
@@ -124,4 +143,5 @@ def open_file_log(path: Path) -> logging.Handler:
 def close_log(handler: logging.Handler) -> None:
     """Flush and detach a handler."""
     log.removeHandler(handler)
-    handler.close()
+    with contextlib.suppress(OSError):  # a full disk has been told
+        handler.close()

@@ -21,6 +21,11 @@ def load_plugins(files: Sequence[str]) -> None:
             _load(name, path)
 
 
+def _is_in_run_folder(path: Path) -> bool:
+    marks = ("config.yaml", "metadata.json", "checkpoints")
+    return any(all((parent / mark).exists() for mark in marks) for parent in path.parents)
+
+
 def _is_loaded(path: Path) -> bool:
     # The user's own script may have imported the file already, under its own name.
     return any(getattr(module, "__dict__", {}).get("__file__") == str(path) for module in list(sys.modules.values()))
@@ -30,6 +35,12 @@ def _load(name: str, path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
             f"no file {name!r}", where="plugins", fix=f"Check the path; it is taken from {Path.cwd()} on."
+        )
+    if _is_in_run_folder(path):
+        raise ConfigError(
+            f"{name!r} lies in a run folder, and nothing in there is run",
+            where="plugins",
+            fix="Where you trust the file, copy it to your own code and name that copy.",
         )
     module_name = f"mltrain_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     specification = importlib.util.spec_from_file_location(module_name, path)

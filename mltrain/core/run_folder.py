@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from filelock import FileLock, Timeout
 
 from mltrain.core.errors import RunFolderError
 
-__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "refuse_taken_name"]
+__all__ = ["RunFolder", "create_run_folder", "open_run_folder", "refuse_folder_early"]
 
 _LONGEST_NAME = 200
 _SUBFOLDERS = ("logs", "checkpoints", "reports", "tracking")
+_FIRST_FILES = (".lock", "logs/train.log", "data_files.jsonl.gz", "metadata.json")
+_TORN = re.compile(r"\.[^/]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class RunFolder:
     def requirements(self) -> Path:
         """The installed packages, in pip's format."""
         return self.path / "requirements.txt"
+
+    @property
+    def data_files(self) -> Path:
+        """The files that the run learns from; not there for a task that has no files."""
+        return self.path / "data_files.jsonl.gz"
 
     @property
     def metrics(self) -> Path:
@@ -104,7 +112,7 @@ class RunFolder:
                 fix="Wait for it to end, or start a run of another name.",
             ) from None
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise _unwritable(self.path, error, fix="Make this folder writable, or copy the run to one.") from None
         return lock
 
     def make_subfolders(self) -> None:
@@ -113,7 +121,7 @@ class RunFolder:
             (self.path / name).mkdir(exist_ok=True)
 
 
-def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
+def create_run_folder(parent: Path, name: str, *, numbered: bool, may_be_left: bool = False) -> RunFolder:
     """Create a new run folder.
 
     Args:
@@ -121,6 +129,8 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
         name: the run's name.
         numbered: when the name is taken, append `_2`, `_3`, ... (a name made by the program), or else refuse
             (a name the user chose).
+        may_be_left: take the folder of this name where a run was killed before it had begun. Of two processes that do
+            so the lock refuses one.
     """
     _check_name(name)
     try:
@@ -129,7 +139,8 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
             try:
                 (parent / candidate).mkdir()  # creation is atomic: of two processes one gets the name
             except FileExistsError:
-                continue
+                if not (may_be_left and _is_unbegun(parent / candidate)):
+                    continue
             folder = RunFolder((parent / candidate).resolve())
             folder.make_subfolders()
             return folder
@@ -138,26 +149,64 @@ def create_run_folder(parent: Path, name: str, *, numbered: bool) -> RunFolder:
     raise _taken(parent / name)
 
 
-def refuse_taken_name(parent: Path, name: str) -> None:
-    """Raise RunFolderError where a run of this name exists: before time is spent on data that will not be used."""
-    _check_name(name)
+def refuse_folder_early(parent: Path, name: str | None, *, may_be_left: bool = False) -> None:
+    """Raise RunFolderError where a run cannot be made: before time is spent on data that will not be used.
+
+    Args:
+        parent: the folder of all runs.
+        name: the run's name, if the user chose it.
+        may_be_left: see `create_run_folder`.
+    """
+    if name is not None:
+        _check_name(name)
     # Of a launcher's processes the first makes the folder, perhaps before the others come here.
-    if os.environ.get("RANK", "0") == "0" and (parent / name).exists():
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if name is not None and (parent / name).exists() and not (may_be_left and _is_unbegun(parent / name)):
         raise _taken(parent / name)
+    there = next(path for path in (parent, *parent.absolute().parents) if os.access(path, os.F_OK))
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+        raise _unwritable(parent, OSError(0, os.strerror(errno.EROFS if is_read_only else errno.EACCES)))
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """Open the folder of an earlier run."""
+    """Open the folder of an earlier run.
+
+    Raises:
+        RunFolderError: it is none, cannot be written to, or holds links that lead out of it.
+    """
     if not (path / "config.yaml").is_file():
         raise RunFolderError(
             "not a run folder (it has no config.yaml)", where=str(path), fix="Name a folder that ml-train made."
         )
     folder = RunFolder(path.resolve())
+    _refuse_links_out(folder.path)
     try:
         folder.make_subfolders()
     except OSError as error:
         raise _unwritable(path, error) from None
     return folder
+
+
+def _is_unbegun(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what a run makes before its `config.yaml`, which comes last of it."""
+    entries = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    names = {str(path.relative_to(folder)) for path in entries}
+    return folder.is_dir() and all(name in _FIRST_FILES or _TORN.fullmatch(name) for name in names)
+
+
+def _refuse_links_out(folder: Path) -> None:
+    """Raise RunFolderError for a link to elsewhere: a run that continues writes, cuts and deletes in its folder."""
+    named = [folder / name for name in (*_SUBFOLDERS, "model", "tensorboard")]
+    inner = [folder, *(path for path in named if path.is_dir() and not path.is_symlink())]
+    for entry in (entry for place in inner for entry in os.scandir(place)):
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(folder):
+            raise RunFolderError(
+                "is a link that leads out of the run folder",
+                where=entry.path,
+                fix="Put what it leads to in its place, or take it away.",
+            )
 
 
 def _candidates(name: str) -> Iterator[str]:
@@ -189,7 +238,7 @@ def _taken(path: Path) -> RunFolderError:
     )
 
 
-def _unwritable(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"cannot write here ({error.strerror})", where=str(path), fix="Choose another run.dir, or mend its permissions."
-    )
+def _unwritable(
+    path: Path, error: OSError, fix: str = "Choose another run.dir, or mend its permissions."
+) -> RunFolderError:
+    return RunFolderError(f"cannot write here ({error.strerror})", where=str(path), fix=fix)

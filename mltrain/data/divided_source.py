@@ -56,7 +56,7 @@ def read_divided(data_dir: Path, folders: dict[str, Path]) -> LabelledSplits:
     for split, folder in folders.items():
         scan = _scan(folder, split)
         for label, images in scan.classes.items():
-            splits[split].paths.extend(f"{folder.name}/{image.path}" for image in images)
+            splits[split].paths.extend(f"{folder.name}/{path}" for path in images)
             splits[split].labels.extend([label] * len(images))
         if scan.skipped:
             skipped = ", ".join(f"{count} {what}" for what, count in scan.skipped.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: flo
     classes = _group_by_class(files)
     test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
-    _refuse_small(classes, remaining, needed=folds, purpose=f"{folds} folds", many_folds=True)
+    _refuse_small(classes, remaining, folds, f"{folds} folds", _ask_for_fewer_folds)
     return Assignment(test, _deal(remaining, folds, ContentOrder(seed, "folds")))
 
 
@@ -102,7 +102,7 @@ def assign_hold_out(
     classes = _group_by_class(files)
     test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
-    _refuse_small(classes, remaining, needed=2, purpose="training and validation, which need 2", many_folds=False)
+    _refuse_small(classes, remaining, 2, "training and validation, which need 2", _ask_for_a_smaller_test_set)
     share = validation_ratio / (1 - test_ratio)
     return Assignment(
         test, tuple(_draw(remaining, share, ContentOrder(seed, f"hold-out {fold}"), keep=1) for fold in range(folds))
@@ -217,19 +217,32 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 def _refuse_small(
     classes: Sequence[_ClassGroups],
     remaining: Sequence[_ClassGroups],
-    *,
     needed: int,
     purpose: str,
-    many_folds: bool,
+    advice: Callable[[int, int, int], str],
 ) -> None:
+    """Raise DataError for classes of which fewer than `needed` contents are left.
+
+    `advice` takes the numbers of contents in the smallest of them, before and after the test set, and `needed`.
+    """
     pairs: list[tuple[_ClassGroups, _ClassGroups]] = list(zip(classes, remaining, strict=True))
     small = [(members, rest) for members, rest in pairs if len(rest.groups) < needed]
     if not small:
         return
-    possible = min(len(rest.groups) for _, rest in small)
-    fix = "Add images to the class or leave it out, or ask for a smaller test set"
-    if many_folds and possible > 1:
-        fix = f"{fix} or for --folds {possible}"
+    all_of_it, left = (min(len(members.groups) for members in side) for side in zip(*small, strict=True))
     others = len(small) - 1
     more = f" ({_count(others, 'more class has', 'more classes have')} too few as well)" if others else ""
-    raise DataError(f"{_describe(*small[0])}: too few for {purpose}{more}", fix=f"{fix}.")
+    raise DataError(
+        f"{_describe(*small[0])}: too few for {purpose}{more}",
+        fix=f"Add images to the class or leave it out{advice(all_of_it, left, needed)}.",
+    )
+
+
+def _ask_for_fewer_folds(all_of_it: int, left: int, needed: int) -> str:
+    if left > 1:
+        return f", or ask for --folds {left}{' or a smaller test set' if all_of_it > left else ''}"
+    return f", or ask for --test_ratio 0 --folds {min(all_of_it, needed)}" if all_of_it > 1 else ""
+
+
+def _ask_for_a_smaller_test_set(all_of_it: int, left: int, needed: int) -> str:
+    return ", or ask for a smaller test set" if all_of_it >= needed > left else ""

@@ -67,7 +67,7 @@ def assign_grouped_folds(
             each fold has files and each of its training sets all classes.
     """
     units = _make_units(files, groups)
-    _refuse_small(units, folds + (test_ratio > 0), f"{folds} folds{' and a test set' * (test_ratio > 0)}")
+    _refuse_small(units, folds, test=test_ratio > 0, purpose=f"{folds} folds")
     test = _draw(units, test_ratio, ContentOrder(seed, "test"), keep=folds)
     return Assignment(test, _deal(units.without(test), folds, ContentOrder(seed, "folds")))
 
@@ -95,7 +95,7 @@ def assign_grouped_hold_out(
         DataError: one content under two classes, or a class in too few groups.
     """
     units = _make_units(files, groups)
-    _refuse_small(units, 2 + (test_ratio > 0), f"training, validation{' and test' * (test_ratio > 0)}")
+    _refuse_small(units, 2, test=test_ratio > 0, purpose="training and validation")
     test = _draw(units, test_ratio, ContentOrder(seed, "test"), keep=2)
     rest, share = units.without(test), validation_ratio / (1 - test_ratio)
     return Assignment(
@@ -193,17 +193,29 @@ def _deal(units: _Units, folds: int, order: ContentOrder) -> tuple[frozenset[str
     return tuple(frozenset().union(*(unit.digests for unit in part)) for part in dealt)
 
 
-def _refuse_small(units: _Units, needed: int, purpose: str) -> None:
+def _refuse_small(units: _Units, parts: int, *, test: bool, purpose: str) -> None:
+    """Raise DataError for classes in fewer groups than there are parts, and a test set one more."""
+    needed = parts + test
     small = [c for c in range(len(units.classes)) if units.units_of(c) < needed]
     if not small:
         return
-    number = units.units_of(small[0])
-    more = f", and so are {len(small) - 1} more classes" * (len(small) > 1)
+    number, fewest = units.units_of(small[0]), min(map(units.units_of, small))
+    groups, others = "group" if number == 1 else "groups", len(small) - 1
+    more = f" ({others} more {'class is' if others == 1 else 'classes are'} in too few as well)" if others else ""
     raise DataError(
-        f"class '{printable(units.classes[small[0]])}' is in {number} separate {'group' if number == 1 else 'groups'} "
-        f"only: {purpose} need {needed}{more}",
-        fix="Add groups to the class or leave it out, or ask for fewer folds or --test_ratio 0.",
+        f"class '{printable(units.classes[small[0]])}' is in {number} separate {groups} only; "
+        f"{purpose}{' and a test set' if test else ''} need {needed}{more}",
+        fix=f"Add groups to the class or leave it out{_advice(fewest, parts, test=test)}.",
     )
+
+
+def _advice(fewest: int, parts: int, *, test: bool) -> str:
+    options = [f"--folds {fewest - test}"] if parts > fewest - test > 1 else []
+    if test and fewest >= parts:
+        options.append("--test_ratio 0")
+    elif test and fewest == 2:
+        options.append("--test_ratio 0 --folds 2")
+    return f", or ask for {' or '.join(options)}" if options else ""
 
 
 def _impossible(label: str) -> DataError:

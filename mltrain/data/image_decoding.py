@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+import PIL
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from mltrain.core.errors import DataError
 
-__all__ = ["ImageMode", "convert_image", "decode_image"]
+__all__ = ["ImageMode", "convert_image", "decode_content", "decode_image", "decoder_identity", "find_flaw"]
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ImageMode = Literal["RGB", "L"]
+
+# Raised when what is below decodes contents that it refused, or refuses contents that it decoded.
+_VERSION = 1
 
 # Not EPS and WMF, which Pillow hands to other programs. They are tried in this order, whatever the file is called; the
 # first five are loaded with Pillow, the others with the first file that is none of these.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "DIB", "ICO", "QOI", "PCX", "TGA")
+
+# Those of PNG, JPEG, GIF, WebP and TIFF.
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+
+# Pillow warns of images that are half as large as those that it refuses. Here they are decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,22 +72,41 @@ def decode_image(path: Path, mode: ImageMode, *, min_side: int | None = None) ->
             where=str(path),
             fix="Restore the file or its permissions, or leave it out.",
         ) from None
+    return decode_content(content, path, mode, min_side=min_side)
+
+
+def decode_content(content: bytes, path: str | Path, mode: ImageMode, *, min_side: int | None = None) -> Image.Image:
+    """Decode the content of the image file `path` as `decode_image` does.
+
+    Raises:
+        DataError: it is no image that can be decoded whole.
+    """
     try:
         return _decode(content, mode, min_side)
     except MemoryError:
         raise
-    except Image.DecompressionBombError:
-        raise DataError(
-            f"the image has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels that are decoded",
-            where=str(path),
-            fix="Make it smaller, or leave it out.",
-        ) from None
     except Exception as error:  # damaged files make Pillow's decoders raise nearly every kind
         raise DataError(
             _cause(content, error),
             where=str(path),
             fix="Replace it with a whole PNG or JPEG file, or leave it out.",
         ) from None
+
+
+def find_flaw(content: bytes) -> str | None:
+    """Return why the content of a file is no image that can be decoded whole; None: it can."""
+    try:
+        _decode(content, "RGB", None)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _cause(content, error)
+    return None
+
+
+def decoder_identity() -> str:
+    """Return what a verdict on a content depends on: the version of the decoder, and its limits."""
+    return f"{_VERSION} pillow {PIL.__version__} {Image.MAX_IMAGE_PIXELS} {ImageFile.LOAD_TRUNCATED_IMAGES}"
 
 
 def convert_image(image: Image.Image, mode: ImageMode) -> Image.Image:
@@ -96,6 +127,11 @@ def _decode(content: bytes, mode: ImageMode, min_side: int | None) -> Image.Imag
 def _cause(content: bytes, error: Exception) -> str:
     if not content:
         return "the image file is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return f"the image has more than the {most} million pixels that are decoded; make it smaller"
+    if isinstance(error, UnidentifiedImageError) and content.startswith(_BEGINNINGS):
+        return "the image cannot be decoded (its header is damaged)"
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known kind: the file begins with {content[:16]!r}"
     return f"the image cannot be decoded ({str(error).rstrip('.') or type(error).__name__})"
@@ -124,6 +160,8 @@ def _convert(image: Image.Image, mode: ImageMode) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return a grey image of more than 8 bits in mode L."""
+    import numpy as np  # not for the many that need no arithmetic
+
     values: NDArray[Any] = np.asarray(image)
     low, high = values.min(), values.max()
     top = next((top for top in _possible_maxima(image) if high <= top), None)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mltrain.core.errors import DataError
-from mltrain.core.files import content_digests
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "ImageFile",
     "ImageFolder",
     "first_few",
-    "image_digests",
     "is_one_line",
     "printable",
     "scan_image_folder",
@@ -34,23 +31,16 @@ _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "te
 _LAYOUT = "Put the images into one folder a class, as in {root}/cat/1.jpg and {root}/dog/2.jpg."
 
 
-class ImageFile(NamedTuple):
-    """One image file: its path below the scanned folder, as `class/file` with "/", and its size in bytes."""
-
-    path: str
-    size: int
-
-
 @dataclass(frozen=True)
 class ImageFolder:
     """What a scan found.
 
-    classes: class -> its image files; both sorted by name.
+    classes: class -> its image files, as `class/file` with "/"; both sorted by name.
     skipped: what was not taken -> how many, in words for people ("files of kind .txt"). Hidden files are not counted.
     """
 
     root: Path
-    classes: dict[str, list[ImageFile]]
+    classes: dict[str, list[str]]
     skipped: dict[str, int]
 
 
@@ -68,22 +58,6 @@ def first_few(names: Sequence[str], limit: int = 3) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def image_digests(root: Path, paths: Iterable[str]) -> list[str]:
-    """Return the content digest of each file, in the order given; paths are relative to `root`.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    try:
-        return content_digests(root / path for path in paths)
-    except OSError as error:
-        raise DataError(
-            f"the image cannot be read ({error.strerror})",
-            where=printable(str(error.filename or root)),
-            fix="Restore the file or its permissions.",
-        ) from None
-
-
 def scan_image_folder(root: Path, *, fewest_classes: int = 2) -> ImageFolder:
     """List the images of `root`, whose immediate subfolders are the classes and may hold folders of their own.
 
@@ -93,7 +67,7 @@ def scan_image_folder(root: Path, *, fewest_classes: int = 2) -> ImageFolder:
 
     Raises:
         DataError: the folder is missing or unreadable, holds no class folders or fewer than `fewest_classes`, a class
-            has no images, a file is empty, a link is broken, or a name cannot be written as a line of UTF-8.
+            has no images, a link is broken, or a name cannot be written as a line of UTF-8.
     """
     if not root.is_dir():
         what = "this is not a folder" if root.exists() else "there is no such folder"
@@ -119,7 +93,6 @@ class _Scan:
         self.skipped: Counter[str] = Counter()
         self._unwritable = [] if is_one_line(root.name) else [root.name]
         self._unreachable: list[str] = []
-        self._empty: list[str] = []
 
     def class_names(self) -> tuple[list[str], int]:
         """Return the names of the class folders, and the number of images beside them."""
@@ -131,18 +104,18 @@ class _Scan:
             loose += sort == "image"
         return names, loose
 
-    def images_below(self, class_name: str) -> list[ImageFile]:
+    def images_below(self, class_name: str) -> list[str]:
         """Return the images of a class, sorted. Folders come before links, so that a link adds only what is new."""
-        images: list[ImageFile] = []
+        images: list[str] = []
         folders, links = [class_name], list[str]()
         seen: set[tuple[int, int]] = set()
         while folders or links:
             folder = (folders or links).pop()
-            status = (self.root / folder).stat()
-            if (status.st_dev, status.st_ino) in seen:
+            identity = self._identity(folder)
+            if identity in seen:
                 self.skipped["links to folders that are listed already"] += 1
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(identity)
             for entry in self._entries(folder):
                 path = f"{folder}/{entry.name}"
                 sort = self._sort(entry, path)
@@ -157,7 +130,6 @@ class _Scan:
         for paths, what, fix in (
             (self._unwritable, "names with line breaks or bytes that are not UTF-8", "Rename them."),
             (self._unreachable, "broken links, or files without access", "Mend or remove them."),
-            (self._empty, "image files of zero bytes", "Restore or remove them."),
         ):
             if paths:
                 raise DataError(f"{what}: {first_few(paths)}", where=printable(str(self.root)), fix=fix)
@@ -174,9 +146,8 @@ class _Scan:
         self.skipped[f"files of kind {printable(suffix)}" if suffix else "files without a suffix"] += 1
         return "other"
 
-    def _take(self, entry: os.DirEntry[str], path: str, images: list[ImageFile]) -> None:
+    def _take(self, entry: os.DirEntry[str], path: str, images: list[str]) -> None:
         try:
-            size = entry.stat().st_size
             regular = entry.is_file()
         except OSError:
             self._unreachable.append(path)
@@ -184,26 +155,34 @@ class _Scan:
         if not regular:
             self.skipped["special files (pipes, sockets, devices)"] += 1
             return
-        if size == 0:
-            self._empty.append(path)
-        images.append(ImageFile(path, size))
+        images.append(path)
+
+    def _identity(self, folder: str) -> tuple[int, int]:
+        try:
+            status = (self.root / folder).stat()
+        except OSError as error:
+            raise self._unlisted(folder, error) from None
+        return status.st_dev, status.st_ino
+
+    def _unlisted(self, folder: str, error: OSError) -> DataError:
+        return DataError(
+            f"the folder cannot be listed ({error.strerror})",
+            where=printable(str(self.root / folder)),
+            fix="Mend its permissions and those of the folders around it, or move it out of the data.",
+        )
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / folder) as entries:
                 listed = [entry for entry in entries if entry.name[0] != "." and entry.name not in _IGNORED_FOLDERS]
         except OSError as error:
-            raise DataError(
-                f"the folder cannot be listed ({error.strerror})",
-                where=printable(str(self.root / folder)),
-                fix="Mend its permissions, or move it out of the data.",
-            ) from None
+            raise self._unlisted(folder, error) from None
         self._unwritable.extend(f"{folder}/{entry.name}" for entry in listed if not is_one_line(entry.name))
         return sorted(listed, key=lambda entry: entry.name)
 
 
 def _refuse_unusable_classes(
-    root: Path, classes: dict[str, list[ImageFile]], skipped: Counter[str], fewest_classes: int
+    root: Path, classes: dict[str, list[str]], skipped: Counter[str], fewest_classes: int
 ) -> None:
     place, layout = printable(str(root)), _LAYOUT.format(root=printable(root.name))
     empty = [name for name, images in classes.items() if not images]
@@ -216,7 +195,7 @@ def _refuse_unusable_classes(
         )
     if len(classes) < fewest_classes:
         raise DataError(f"a single class, {first_few(list(classes))}; at least two are needed", where=place, fix=layout)
-    nested = all(image.path.count("/") > 1 for images in classes.values() for image in images)
+    nested = all(path.count("/") > 1 for images in classes.values() for path in images)
     if nested and _SPLIT_NAMES.issuperset(name.lower() for name in classes):
         raise DataError(
             f"the folders {first_few(list(classes))} look like splits, not classes",

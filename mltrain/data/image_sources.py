@@ -1,4 +1,4 @@
-"""Which layout a data folder has, and its images as labelled splits, whichever it is.
+"""Which layout a data folder has, and its images as labelled splits, whichever it is; each has been found to decode.
 
 - A table (`data.table`) with a column that says train, val or test; or with the split files of `ml-split --table`.
 - Class folders with the split files of `ml-split`: `raw/class/file` and `splits/`.
@@ -8,22 +8,30 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.data.divided_source import divided_folders, read_divided
 from mltrain.data.folds_source import read_class_folders
-from mltrain.data.image_files import printable
+from mltrain.data.image_files import IMAGE_SUFFIXES, first_few, printable
 from mltrain.data.image_table import TableColumns, read_image_table
 from mltrain.data.labelled_splits import LabelledSplits
+from mltrain.data.sound_images import OnCorrupt, sound_images
 from mltrain.data.table_source import divided_by_column, divided_by_lists
 
 __all__ = ["read_image_splits"]
 
 
 def read_image_splits(
-    data_dir: Path, fold: int, *, splits_dir: Path | None, table: str | None, columns: TableColumns
+    data_dir: Path,
+    fold: int,
+    *,
+    splits_dir: Path | None,
+    table: str | None,
+    columns: TableColumns,
+    on_corrupt: OnCorrupt = "stop",
 ) -> LabelledSplits:
     """Return the images of a data folder, with their classes, in splits.
 
@@ -33,15 +41,15 @@ def read_image_splits(
         splits_dir: folder of the split files. None: `splits` in `data_dir`, if it is there.
         table: a CSV or TSV file, relative to `data_dir`. None: class folders.
         columns: the table's columns.
+        on_corrupt: whether images that cannot be decoded stop, or are left out: see `sound_images`.
 
     Raises:
         ConfigError: keys that contradict each other or the layout.
         DataError: the data cannot be used.
     """
     if not data_dir.is_dir():
-        raise DataError(
-            "there is no such folder", where=printable(str(data_dir)), fix="Set data.data_dir to the data folder."
-        )
+        what = "this is not a folder" if data_dir.exists() else "there is no such folder"
+        raise DataError(what, where=printable(str(data_dir)), fix="Set data.data_dir to the data folder.")
     if table is not None:
         splits = _read_table(data_dir, fold, splits_dir, data_dir / table, columns)
     elif columns.split is not None:
@@ -54,7 +62,7 @@ def read_image_splits(
     else:
         splits = _read_folders(data_dir, fold, splits_dir)
     splits.refuse_unusable()
-    return splits
+    return sound_images(splits, on_corrupt)
 
 
 def _read_table(
@@ -85,12 +93,34 @@ def _read_folders(data_dir: Path, fold: int, splits_dir: Path | None) -> Labelle
     if folders:
         _refuse_folds(fold, splits_dir, f"the folders of {printable(str(data_dir))} divide the data")
         return read_divided(data_dir, folders)
+    _refuse_class_folders(data_dir)
     raise DataError(
         "there are neither split files nor folders called train and val",
         where=printable(str(data_dir)),
         fix="Put the images into raw/<class>/ and run ml-split, or into train/<class>/ and val/<class>/, or name a "
         "table with data.table.",
     )
+
+
+def _refuse_class_folders(data_dir: Path) -> None:
+    """Raise DataError where a folder holds what belongs into `raw`: class folders."""
+    names = [path.name for path in sorted(data_dir.iterdir()) if path.name[0] != "." and _has_images(path)]
+    if not names:
+        return
+    above = data_dir.absolute().parent
+    fix = f"Set data.data_dir to the folder around it, {printable(str(above))}"
+    if not (above / "splits").exists():
+        fix = f"{fix}, once ml-split --raw_data {shlex.quote(printable(str(data_dir)))} has split it"
+    raise DataError(
+        f"holds class folders ({first_few(names)}) and no split files", where=printable(str(data_dir)), fix=f"{fix}."
+    )
+
+
+def _has_images(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    except OSError:  # a file, or without access
+        return False
 
 
 def _refuse_folds(fold: int, splits_dir: Path | None, reason: str) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from mltrain.core.errors import DataError
 from mltrain.core.registry import nearest
-from mltrain.data.image_files import first_few, is_one_line, printable
+from mltrain.data.image_files import IMAGE_SUFFIXES, first_few, is_one_line, printable
 from mltrain.data.labelled_splits import split_called
 from mltrain.data.listed_files import FileCheck
 
@@ -25,6 +25,7 @@ __all__ = ["ImageTable", "TableColumns", "TableRow", "read_image_table"]
 
 _SHOWN_PROBLEMS = 10
 _TAB_SUFFIXES = {".tsv", ".tab"}
+_LONGEST_VALUE = 1000
 _NOT_A_VALUE = {"", "nan", "<na>"}
 
 
@@ -46,7 +47,6 @@ class TableRow(NamedTuple):
     group: str
     split: str
     line: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,8 @@ class _Rows:
         named = dict(zip(self._names, values, strict=True))
         problem = self._wrong_width(width, fields) or self._wrong_value(named)
         path = named[self._columns.path]
-        size = 0
         if problem is None:
-            size, problem = self._check(path)
+            problem = self._check(path)
             path = posixpath.normpath(path)
         if problem is None and path in self._seen:
             problem = self._repeated(path, named[self._columns.label])
@@ -116,7 +115,7 @@ class _Rows:
         columns = self._columns
         group = named[columns.group] if columns.group else ""
         split = split_called(named[columns.split]) if columns.split else ""
-        row = TableRow(path, named[columns.label], group, split or "", line, size)
+        row = TableRow(path, named[columns.label], group, split or "", line)
         self._seen[path] = row
         self.rows.append(row)
 
@@ -138,6 +137,11 @@ class _Rows:
             if value.lower() in _NOT_A_VALUE:
                 shown = f"'{value}'" if value else "no value"
                 return f"the column '{printable(name)}' has {shown}. Fill it in, or take the row out."
+            if len(value) > _LONGEST_VALUE:
+                return (
+                    f"the column '{printable(name)}' has a value of {len(value)} characters. "
+                    "Mend it, or the quotes around it."
+                )
             if not is_one_line(value) or not value.isprintable():
                 return f"'{printable(value)}' holds line breaks or control characters. Remove them."
         split = self._columns.split
@@ -173,6 +177,12 @@ def _place(file: Path, header: tuple[int, list[str]], name: str, option: str) ->
         raise DataError(f"{names.count(name)} columns are called '{printable(name)}'", where=where, fix="Rename them.")
     if name in names:
         return names.index(name)
+    if any(posixpath.splitext(value)[1].lower() in IMAGE_SUFFIXES for value in names):
+        raise DataError(
+            f"the first line names no columns, but an image: {first_few(names)}",
+            where=where,
+            fix="Put a line of column names above it, such as path,label.",
+        )
     folded = {known.lower(): known for known in names}
     close = folded.get(name.lower()) or nearest(name, names) or next((n for n in names if name in n.lower()), None)
     hint = f"Did you mean '{printable(close)}'? " if close else ""
@@ -188,10 +198,10 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DataError(
-            f"the table cannot be read ({cause})", where=printable(str(file)), fix="Give a CSV file in UTF-8."
-        ) from None
+        cause, fix = "not UTF-8", "Save it as CSV in UTF-8."
+        if isinstance(error, OSError):
+            cause, fix = str(error.strerror), "Give the path of a CSV or TSV file that may be read."
+        raise DataError(f"the table cannot be read ({cause})", where=printable(str(file)), fix=fix) from None
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(file, text), strict=True)
     begin = 1
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mltrain.core.errors import DataError
-from mltrain.data.image_files import first_few, image_digests, printable
+from mltrain.data.class_names import alike_classes
+from mltrain.data.data_files import DataFile
+from mltrain.data.image_contents import ImageContent
+from mltrain.data.image_files import first_few, printable
 from mltrain.data.split_files import FileRecord
 
 __all__ = ["SPLITS", "LabelledPaths", "LabelledSplits", "split_called"]
@@ -44,6 +48,9 @@ class LabelledSplits:
     records: path -> digest and size, as recorded when the data was split; empty where nobody did.
     labels_in_paths: a path says the class, so that paths and contents alone identify the data.
     remarks: what the user should know of the data, a sentence each.
+    split_again: gives the command that divides the data anew; None where nobody recorded how it was divided.
+    contents: path -> what the file holds; nothing before `sound_images` has looked.
+    flaws: path -> why it cannot be decoded, of the images that are left out.
     """
 
     root: Path
@@ -51,6 +58,9 @@ class LabelledSplits:
     records: dict[str, FileRecord]
     labels_in_paths: bool
     remarks: tuple[str, ...] = ()
+    split_again: Callable[[], str] | None = None
+    contents: Mapping[str, ImageContent] = field(default_factory=dict)
+    flaws: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -59,18 +69,22 @@ class LabelledSplits:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The content digest of each file: as recorded, or read when first asked for."""
-        paths = [path for part in self.splits.values() for path in part.paths]
-        if self.records:
-            return {path: self.records[path].digest for path in paths}
-        return dict(zip(paths, image_digests(self.root, paths), strict=True))
+        """The content digest of each file."""
+        return {path: content.digest for path, content in self.contents.items()}
 
     def facts(self) -> dict[str, Any]:
-        """Return the digest of all files with their splits, the classes and their counts."""
+        """Return the digest of all files with their splits, the classes and their counts; and what is left out."""
         content = {split: sorted(self._identities(part)) for split, part in self.splits.items()}
         counts = {split: dict(sorted(Counter(part.labels).items())) for split, part in self.splits.items()}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return {"digest": digest, "classes": self.classes, "counts": counts}
+        facts = {"digest": digest, "classes": self.classes, "counts": counts}
+        return {**facts, "left_out": dict(self.flaws)} if self.flaws else facts
+
+    def files(self) -> Iterator[DataFile]:
+        """Yield every file with its split, its digest and, where the path does not say it, its class."""
+        for split, part in self.splits.items():
+            for path, label in zip(part.paths, part.labels, strict=True):
+                yield DataFile(split, self.digests[path], path, "" if self.labels_in_paths else label)
 
     def refuse_unusable(self) -> None:
         """Raise DataError for a single class, and for classes that training lacks."""
@@ -101,14 +115,16 @@ class LabelledSplits:
         return [
             *self.remarks,
             *self._absent_classes(),
-            *_told(shared, "an exact copy in another split, so scores are too good"),
-            *_told(mixed, "an exact copy under another class"),
+            *alike_classes(self.classes),
+            *_told(self.root, shared, "an exact copy in another split, so scores are too good"),
+            *_told(self.root, mixed, "an exact copy under another class"),
         ]
 
     def _absent_classes(self) -> list[str]:
         absent = {split: sorted(set(self.classes) - set(part.labels)) for split, part in self.splits.items()}
         return [
-            f"{split} has no image of {first_few(classes)}: its figures say nothing of them."
+            f"{printable(str(self.root))}: {split} has no image of {first_few(classes)}, so its figures say nothing of "
+            "them. Add some if they matter."
             for split, classes in absent.items()
             if classes and self.splits[split].paths
         ]
@@ -120,9 +136,9 @@ class LabelledSplits:
         return [(*identity, label) for identity, label in zip(identities, part.labels, strict=True)]
 
 
-def _told(pairs: list[tuple[str, str]], what: str) -> list[str]:
+def _told(root: Path, pairs: list[tuple[str, str]], what: str) -> list[str]:
     if not pairs:
         return []
-    one, other = map(printable, pairs[0])
+    one, other = (printable(str(root / path)) for path in pairs[0])
     files = "1 file has" if len(pairs) == 1 else f"{len(pairs)} files have"
     return [f"{files} {what}: {other} is {one}{'' if len(pairs) == 1 else ', and so on'}. Remove one of each pair."]

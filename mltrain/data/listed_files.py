@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
 from pathlib import Path
 
 from mltrain.data.image_files import IMAGE_SUFFIXES, printable
 
 __all__ = ["FileCheck"]
+
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class FileCheck:
@@ -20,31 +23,29 @@ class FileCheck:
         self._place = printable(self._root)
         self._inside: dict[str, bool] = {}
 
-    def __call__(self, path: str) -> tuple[int, str | None]:
-        """Return the file's size in bytes, and what is wrong with it and what to do, or None."""
-        if path.startswith("/") or ".." in path.split("/"):
-            return 0, (
+    def __call__(self, path: str) -> str | None:
+        """Return what is wrong with the file and what to do, or None."""
+        if path.startswith("/") or ".." in path.split("/") or _OF_WINDOWS.match(path):
+            return (
                 f"'{printable(path)}' leads out of the data folder. "
-                f"Write paths relative to {self._place}, without '..'."
+                f"Write paths relative to {self._place}, with / and without '..'."
             )
         suffix = posixpath.splitext(path)[1].lower()
         if suffix and suffix not in IMAGE_SUFFIXES:
-            return 0, f"'{printable(path)}' is no image file (kind {suffix}). Take the row out, or convert the file."
+            return f"'{printable(path)}' is no image file (kind {suffix}). Take the row out, or convert the file."
         try:
             status = self._status(path)
         except (OSError, RuntimeError, ValueError) as error:
             cause = "there is no file" if isinstance(error, FileNotFoundError) else "no access to the file"
             hint = "Write / between folders." if "\\" in path else "Restore it, or take the row out."
-            return 0, f"{cause} '{printable(path)}' in {self._place}. {hint}"
+            return f"{cause} '{printable(path)}' in {self._place}. {hint}"
         if status is None:
-            return 0, (
+            return (
                 f"'{printable(path)}' is a link that leads out of the data folder {self._place}. Copy the file there."
             )
         if not stat.S_ISREG(status.st_mode):
-            return 0, f"'{printable(path)}' is a folder or a special file. Name an image."
-        if status.st_size == 0:
-            return 0, f"'{printable(path)}' has zero bytes. Restore it, or take the row out."
-        return status.st_size, None
+            return f"'{printable(path)}' is a folder or a special file. Name an image."
+        return None
 
     def _status(self, path: str) -> os.stat_result | None:
         """Return what the file system says of the file, or None where a link leads out of the data folder."""

@@ -65,7 +65,7 @@ def folder_files(folder: Path) -> list[Path]:
         raise DataError(
             f"the folder of the split files cannot be listed ({error.strerror})",
             where=printable(str(folder)),
-            fix="Give a folder that may be read",
+            fix="Give a folder that may be read.",
         ) from None
 
 

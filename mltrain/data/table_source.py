@@ -74,7 +74,7 @@ def _refuse_other_labels(table: ImageTable, splits: LabelledSplits, splits_dir: 
                     f"labels are not those that were split: {split} had {then[label]} of "
                     f"'{printable(label)}', now it has {now[label]}",
                     where=printable(str(table.file)),
-                    fix=f"Put the old labels back, or split again: {command} --overwrite.",
+                    fix=f"Put the old labels back, or split again: {command}",
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,14 @@ from torch import nn
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import Registry, nearest
 
-__all__ = ["IMAGE_MODELS", "build_image_model", "logits_of", "published_weights", "register_image_model"]
+__all__ = [
+    "IMAGE_MODELS",
+    "build_image_model",
+    "logits_of",
+    "published_weights",
+    "refuse_elsewhere",
+    "register_image_model",
+]
 
 Builder = Callable[..., nn.Module]
 """(num_classes, channels, image_size, **options) -> module that maps float pixels (B, C, H, W) to logits.
@@ -80,6 +88,16 @@ def build_image_model(
         raise ConfigError(
             f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options."
         ) from error
+
+
+def refuse_elsewhere(architecture: str) -> None:
+    """Raise ConfigError for an architecture that is not known by its name, but would be read from a folder or a hub."""
+    if architecture not in IMAGE_MODELS.names() and not re.fullmatch(r"timm/[\w.-]+", architecture):
+        raise ConfigError(
+            f"{architecture!r} is none of the known models ({', '.join(IMAGE_MODELS.names()[:3])}, ...)",
+            where="model.architecture",
+            fix="Load the plugin that defines it, or trust no package that names another place.",
+        )
 
 
 def published_weights(architecture: str) -> str:

@@ -14,6 +14,8 @@ __all__ = ["PREFIX", "TimmModel"]
 
 PREFIX = "timm/"
 
+_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"})
+
 
 class TimmModel:
     """Builds a model of timm's; its options are the arguments of `timm.create_model`.
@@ -49,6 +51,12 @@ class TimmModel:
 
     def __call__(self, num_classes: int, channels: int, image_size: int, **options: Any) -> nn.Module:
         """Return the model with fresh weights."""
+        if loading := sorted(_LOADING.intersection(options)):
+            raise ConfigError(
+                f"{loading[0]} loads weights, of kinds that can run code",
+                where=f"model.options.{loading[0]}",
+                fix="Leave it out and set model.weights.",
+            )
         arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
         if getattr(self._pretrained_config(), "fixed_input_size", False):
             arguments["img_size"] = image_size

@@ -22,9 +22,11 @@ from mltrain.models.registry import register_image_model
 __all__ = ["TransformersModel", "named_elsewhere"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# What a configuration file says of its own weights and labels, not of the architecture.
+# What a configuration file says of its own weights and labels, not of the architecture; and of implementations, which
+# transformers would fetch as code where they are called owner/name.
 _OF_THE_CHECKPOINT = (
-    "_name_or_path", "auto_map", "dtype", "id2label", "label2id", "num_labels", "problem_type", "quantization_config",
+    "_attn_implementation", "_experts_implementation", "_name_or_path", "attn_implementation", "auto_map", "dtype",
+    "experts_implementation", "id2label", "label2id", "num_labels", "problem_type", "quantization_config",
     "torch_dtype", "transformers_version",
 )  # fmt: skip
 _GIVEN = ("num_channels", "image_size")

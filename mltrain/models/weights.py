@@ -19,6 +19,11 @@ __all__ = ["DEFAULT", "WeightsSource", "find_weights"]
 DEFAULT = "DEFAULT"
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _KEY = "model.weights"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_CONVERT = (
+    "Convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors'), where the file "
+    "holds tensors by name."
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def find_weights(wish: str, architecture: str) -> WeightsSource:
         raise ConfigError(
             f"{wish} is no .safetensors file; other kinds can run code when they are read",
             where=_KEY,
-            fix="Save the tensors with safetensors.torch.save_file, where you trust the file.",
+            fix=_CONVERT,
         )
     return WeightsSource(path.name, (path,))
 
@@ -112,8 +117,9 @@ def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
         if (place / _INDEX).is_file():
             try:
                 parts = sorted(set(read_json(place / _INDEX)["weight_map"].values()))
-            except (ValueError, LookupError, TypeError, AttributeError):
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
                 raise ConfigError("cannot be read", where=str(place / _INDEX), fix="Copy the folder again.") from None
+            _refuse_other_kinds(place / _INDEX, parts)
             return WeightsSource(name or folder.resolve().name, tuple(place / part for part in parts))
     if (folder / "checkpoints").is_dir():
         raise ConfigError(
@@ -121,11 +127,24 @@ def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
             where=_KEY,
             fix="Continue it first, or name one of its folders checkpoints/step-...",
         )
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     raise ConfigError(
-        f"{name or folder} has no {_WHOLE}",
+        f"{name or folder} has no {_WHOLE}"
+        + (f", but {pickles[0]}, which can run code when it is read" if pickles else ""),
         where=_KEY,
-        fix="Save the model with save_pretrained, which writes one, and name that folder.",
+        fix=_CONVERT if pickles else "Save the model with save_pretrained, which writes one, and name that folder.",
     )
+
+
+def _refuse_other_kinds(index: Path, parts: list[str]) -> None:
+    """Raise ConfigError for a part that is no safetensors file beside the index."""
+    for part in parts:
+        if not part.endswith(".safetensors") or Path(part).name != part:
+            raise ConfigError(
+                f"names {part!r}, which is no .safetensors file of its own folder",
+                where=str(index),
+                fix="Copy the folder again, from where you trust it.",
+            )
 
 
 def _from_hub(published: str, architecture: str) -> WeightsSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from mltrain.config.section import DataSection, ModelSection
 from mltrain.core.errors import ConfigError
 from mltrain.core.plugins import load_plugins
 from mltrain.core.registry import Registry
+from mltrain.data.data_files import DataFile
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 
@@ -165,6 +166,10 @@ class Task(ABC):
     def data_facts(self) -> dict[str, Any]:
         """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts)."""
         return {}
+
+    def data_files(self) -> Iterable[DataFile]:
+        """Give the files behind `data_facts`, so that a change of the data can be told file by file."""
+        return ()
 
     def package(self) -> dict[str, Any]:
         """Return, as JSON values, what is needed to use the model without the run: see `tasks.package`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import nn
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError
 from mltrain.core.logging import log
+from mltrain.data.data_files import DataFile
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.image_dataset import ImageDataset
 from mltrain.data.image_sources import read_image_splits
@@ -21,8 +22,9 @@ from mltrain.data.image_table import TableColumns
 from mltrain.data.image_transforms import to_image
 from mltrain.data.loader import Batch
 from mltrain.data.mixing import mix_pairs
+from mltrain.data.recorded_files import RecordedFiles
 from mltrain.models.freezing import freeze
-from mltrain.models.registry import build_image_model, logits_of
+from mltrain.models.registry import build_image_model, logits_of, refuse_elsewhere
 from mltrain.models.weight_loading import load_weights
 from mltrain.models.weights import find_weights
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
@@ -57,6 +59,7 @@ class ImageClassification(Task):
             splits_dir=Path(config.data.splits_dir) if config.data.splits_dir else None,
             table=config.data.table,
             columns=TableColumns(config.data.path_column, config.data.label_column, split=config.data.split_column),
+            on_corrupt=config.data.on_corrupt,
         )
         self.classes = self._splits.classes
         self._check_classes()
@@ -70,8 +73,7 @@ class ImageClassification(Task):
         index = {name: number for number, name in enumerate(self.classes)}
         return {
             split: ImageDataset(
-                self._splits.root,
-                part.paths,
+                RecordedFiles(self._splits.root, part.paths, self._splits.contents),
                 [index[label] for label in part.labels],
                 self.pipeline.transform,
                 self.pipeline.mixing,
@@ -157,6 +159,10 @@ class ImageClassification(Task):
         """Return the digest of all files with their splits, the classes and their counts."""
         return self._splits.facts()
 
+    def data_files(self) -> Iterable[DataFile]:
+        """Give the files of all splits."""
+        return self._splits.files()
+
     def package(self) -> dict[str, Any]:
         """Return the architecture, the classes and the pipeline."""
         return {
@@ -172,6 +178,8 @@ class ImageClassification(Task):
         """Return a new model for packed weights, and a function (images) -> rows of predictions."""
         pipeline = ImagePipeline.from_json(package["pipeline"])
         classes: list[str] = package["classes"]
+        if "pretrained_config" not in package:
+            refuse_elsewhere(package["architecture"])
         model = build_image_model(
             package["architecture"],
             num_classes=len(classes),

@@ -41,6 +41,9 @@ class ImageDataSection(DataSection):
     split_column: str | None = Field(
         None, description="Column of the table that says train, val or test. Default: the split files divide it."
     )
+    on_corrupt: Literal["stop", "skip"] = Field(
+        "stop", description="Images that cannot be decoded. stop: an error that lists them; skip: they are left out."
+    )
     image_size: int = Field(224, ge=1, le=4096, description="Side of the square that the model sees, in pixels.")
     image_mode: Literal["RGB", "L"] = Field("RGB", description="RGB: three channels; L: one, grey.")
     transforms: TransformSection = TransformSection()

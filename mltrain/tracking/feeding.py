@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 from mltrain.core.errors import one_line
 from mltrain.core.files import read_json
 from mltrain.core.logging import log
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.tracking.base import TrackingError
-from mltrain.tracking.mlflow_address import masked
 from mltrain.tracking.sink import Sink, State, open_sink
 
 __all__ = ["feed"]

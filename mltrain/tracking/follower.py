@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from mltrain.core.logging import log
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.tracking.base import TrackingError
 from mltrain.tracking.feeding import feed
@@ -85,7 +86,7 @@ def main() -> int:
         try:
             feed(name, folder, settings, wait=trainer.wait, report=reports)
         except TrackingError as error:
-            log.error("%s", error)
+            log.error("%s", masked(str(error)))
             reports(str(error))
             return 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ _MEASURED = ("time", "train/samples_per_s", "train/data_wait_share")
 
 
 class MetricsLog:
-    """An append-only file of records. Each record is one write, so a crash leaves at most one torn last line.
+    """An append-only file of records. A crash leaves at most one torn last line, a full disk none.
 
     Args:
         path: the file; made if missing.
@@ -24,6 +25,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, *, length: int | None = None) -> None:
+        self._path, self._failed = path, False
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         os.ftruncate(self._descriptor, _whole_lines(path) if length is None else min(length, _whole_lines(path)))
         self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -34,21 +36,51 @@ class MetricsLog:
         return self._length
 
     def write(self, *, step: int, epoch: int, values: Mapping[str, float]) -> dict[str, Any]:
-        """Append one record and return it. JSON has no NaN or infinity: such a value is written as null."""
+        """Append one record and return it. JSON has no NaN or infinity: such a value is written as null.
+
+        Raises:
+            OSError: it could not be written, and nothing of it was.
+        """
         record: dict[str, Any] = {"step": step, "epoch": epoch, "time": round(time.time(), 3)}
         record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        self._length += os.write(self._descriptor, line)
+        self._append(line)
         return record
 
     def flush(self) -> None:
-        """Force what was written to the disk."""
-        os.fsync(self._descriptor)
+        """Force what was written to the disk.
+
+        Raises:
+            OSError: with the file's name.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._named(error) from error
 
     def close(self) -> None:
-        """Flush and close."""
-        self.flush()
-        os.close(self._descriptor)
+        """Flush and close; after an error that was told there is nothing more to tell."""
+        try:
+            if not self._failed:
+                self.flush()
+        finally:
+            os.close(self._descriptor)
+
+    def _append(self, line: bytes) -> None:
+        try:
+            written = 0
+            while written < len(line):  # where a disk fills up, a part may be written before the error comes
+                written += os.write(self._descriptor, line[written:])
+        except OSError as error:
+            self._failed = True
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._length)
+                os.lseek(self._descriptor, self._length, os.SEEK_SET)
+            raise self._named(error) from error
+        self._length += len(line)
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, str(self._path))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

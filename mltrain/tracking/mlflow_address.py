@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.core.files import read_record, write_json
+from mltrain.core.masking import HIDDEN, masked
 from mltrain.core.run_folder import RunFolder
 
-__all__ = ["masked", "read_address", "run_ids", "sqlite_path", "store_uri", "write_address"]
+__all__ = ["read_address", "run_ids", "sqlite_path", "store_uri", "write_address"]
 
 _FILE_NAME = "mlflow.json"
-_MASK = "***"
+# What MLflow itself takes for an ID; anything else was not written by it.
+_ID = re.compile(r"[A-Za-z0-9][\w-]{0,255}")
 
 
 def store_uri(folder: RunFolder, setting: str | None) -> str:
@@ -33,7 +35,7 @@ def store_uri(folder: RunFolder, setting: str | None) -> str:
     recorded = str(read_address(folder).get("tracking_uri") or "")
     path = sqlite_path(recorded)
     # A project that was moved has left the recorded database behind.
-    if recorded and _MASK not in recorded and (path is None or path.exists()):
+    if recorded and HIDDEN not in recorded and (path is None or path.exists()):
         return recorded
     return _sqlite_uri(Path.cwd() / "mlflow.db")
 
@@ -50,14 +52,17 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(database) if database not in ("", ":memory:") else None
 
 
-def masked(uri: str) -> str:
-    """Return the URI, or a text with URIs in it, with every password hidden."""
-    return re.sub(r"(://[^/@\s]*?):[^/@\s]*@", rf"\1:{_MASK}@", uri)
-
-
 def read_address(folder: RunFolder) -> dict[str, Any]:
-    """Return `tracking_uri`, `experiment_id` and `run_id` of the run, empty when it was in no store yet."""
-    return read_record(folder.tracking / _FILE_NAME)
+    """Return `tracking_uri`, `experiment_id` and `run_id` of the run, and such `others`; empty: it was in no store yet.
+
+    What MLflow did not write, such as an ID with a path in it, says nothing.
+    """
+    address = read_record(folder.tracking / _FILE_NAME)
+    listed = address.pop("others", None)
+    others = [entry for entry in listed if _is_address(entry)] if isinstance(listed, list) else []
+    if not _is_address(address):
+        address = others.pop(0) if others else {}
+    return {**address, "others": others} if others else address
 
 
 def run_ids(folder: RunFolder, uri: str) -> list[str]:
@@ -68,7 +73,7 @@ def run_ids(folder: RunFolder, uri: str) -> list[str]:
     address = read_address(folder)
     known = [address, *address.get("others", [])]
     here = [entry for entry in known if entry.get("tracking_uri") == masked(uri)]
-    return list(dict.fromkeys(str(entry["run_id"]) for entry in [*here, *known] if entry.get("run_id")))
+    return list(dict.fromkeys(str(entry["run_id"]) for entry in [*here, *known] if entry))
 
 
 def write_address(folder: RunFolder, *, uri: str, experiment_id: str, run_id: str) -> None:
@@ -78,6 +83,13 @@ def write_address(folder: RunFolder, *, uri: str, experiment_id: str, run_id: st
     known = [*earlier.pop("others", []), earlier]
     others = [entry for entry in known if entry and entry["tracking_uri"] != address["tracking_uri"]]
     write_json(folder.tracking / _FILE_NAME, {**address, "others": others} if others else address)
+
+
+def _is_address(entry: Any) -> bool:
+    texts = (
+        [entry.get(key) for key in ("experiment_id", "run_id", "tracking_uri")] if isinstance(entry, dict) else [None]
+    )
+    return all(isinstance(text, str) for text in texts) and all(map(_ID.fullmatch, texts[:2]))
 
 
 def _absolute(uri: str) -> str:

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
-from mltrain.tracking.mlflow_address import masked, run_ids, write_address
+from mltrain.tracking.mlflow_address import run_ids, write_address
 from mltrain.tracking.run_facts import DatasetFacts, RunFacts
 from mltrain.tracking.sink import NOT_VALUES, Sink
 

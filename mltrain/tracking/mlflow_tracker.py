@@ -9,10 +9,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from mltrain.core.errors import ConfigError
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.tracking.base import register_tracker
 from mltrain.tracking.followed_tracker import FollowedTracker, typed
-from mltrain.tracking.mlflow_address import masked, store_uri
+from mltrain.tracking.mlflow_address import store_uri
 
 __all__ = ["MLflowTracker"]
 

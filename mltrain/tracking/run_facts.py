@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from mltrain.core.files import read_json
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
-from mltrain.tracking.mlflow_address import masked
 
 __all__ = ["DatasetFacts", "RunFacts", "flatten", "read_facts"]
 

@@ -64,6 +64,13 @@ def _warn(trainer: Trainer) -> None:
             "Shorten scheduler.warmup_steps or warmup_epochs, or train longer.",
             trainer.schedule.warmup_steps, total,
         )  # fmt: skip
+    samples = len(trainer.loaders.splits["train"])
+    if trainer.window_size > samples:
+        log.warning(
+            "A step takes up to %d samples (batch_size x processes x gradient_accumulation_steps), and training has "
+            "%d: each epoch is one step with all of them.",
+            trainer.window_size, samples,
+        )  # fmt: skip
     if "val" not in trainer.loaders.splits:
         log.warning("There is no validation split: no epoch is the best one, and the last weights are packed.")
     switches = config.reproducibility

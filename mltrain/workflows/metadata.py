@@ -7,18 +7,19 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from mltrain.core.masking import masked
 from mltrain.core.version import __version__
 
 __all__ = ["command_line", "git_facts", "installed_packages", "now", "run_metadata"]
 
 
-def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any], packages: Mapping[str, str]) -> dict[str, Any]:
     """Return what `metadata.json` holds of a new run, without its segments."""
-    packages = installed_packages()
     notable = ("torch", "accelerate", "transformers", "numpy", "pillow", "safetensors", "mlflow", "scikit-learn")
     return {
         "created": now(),
@@ -33,10 +34,10 @@ def run_metadata(*, hardware: dict[str, Any], data: dict[str, Any]) -> dict[str,
 
 
 def command_line() -> str:
-    """Return the command that started this process, fit to be typed again."""
+    """Return the command that started this process, fit to be typed again but for passwords, which are hidden."""
     program = Path(sys.argv[0])
     words = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
-    return shlex.join([*words, *sys.argv[1:]])
+    return shlex.join([*words, *map(masked, sys.argv[1:])])
 
 
 def installed_packages() -> dict[str, str]:

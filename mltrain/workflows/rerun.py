@@ -21,7 +21,7 @@ from mltrain.tasks.base import TASKS, task_config_class
 from mltrain.tracking.metrics_log import read_metrics
 from mltrain.workflows.circumstances import circumstances_that_differ
 from mltrain.workflows.list_runs import run_status
-from mltrain.workflows.resume import FREE_KEYS
+from mltrain.workflows.resume import FREE_KEYS, changed_data
 from mltrain.workflows.run_comparison import Comparison, compare_runs
 from mltrain.workflows.train import train
 
@@ -80,7 +80,7 @@ def rerun(run: str | Path, run_name: str | None = None) -> RerunResult:
     _check_data(folder, metadata, config)
 
     result = train(folder.config, _overrides(folder, metadata, config, run_name))
-    if result.signal is not None:
+    if result.status == "interrupted":
         return RerunResult(result.folder, None, result.signal)
     comparison = compare_runs(
         records,
@@ -131,6 +131,7 @@ def _overrides(folder: RunFolder, metadata: Mapping[str, Any], config: Config, r
     overrides: dict[str, Any] = {
         "run.name": run_name or _free_name(parent, f"{folder.name}_rerun"),
         "run.tags": {**config.run.tags, "rerun_of": folder.name},
+        "training.max_time": None,  # the run may have been made in several parts; this one cannot be
     }
     if Path(config.run.dir).expanduser().resolve() != parent:
         overrides["run.dir"] = os.path.relpath(parent)
@@ -194,9 +195,7 @@ def _made_in(folder: RunFolder, config: Config) -> Path | None:
 
 
 def _check_data(folder: RunFolder, metadata: Mapping[str, Any], config: Config) -> None:
-    then = (metadata.get("data") or {}).get("digest")
     task = TASKS.get(config.task)(config)
-    here = task.data_facts().get("digest")
     weights_then, weights_here = metadata.get("initial_weights"), task.initial_weights() or {}
     if weights_then is not None and weights_then["sha256"] != weights_here.get("sha256"):
         raise DataError(
@@ -204,9 +203,5 @@ def _check_data(folder: RunFolder, metadata: Mapping[str, Any], config: Config) 
             where=str(folder.path),
             fix="Put the old weights back, or train a new run.",
         )
-    if then != here:
-        raise DataError(
-            f"the data is not that of the run: its digest was {str(then)[:12]}, here it is {str(here)[:12]}",
-            where=str(folder.path),
-            fix="Put the old files and splits back, or train a new run.",
-        )
+    if problems := changed_data(folder, metadata, task.data_facts(), task.data_files()):
+        raise DataError(problems[0], problems=problems)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.explain import shown
 from mltrain.config.schema import Config
+from mltrain.config.yaml_file import read_yaml
 from mltrain.core.errors import ConfigError
 from mltrain.core.files import read_json
 from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder, open_run_folder
+from mltrain.data.data_changes import data_changes
+from mltrain.data.data_files import DataFile, read_data_files
 
 __all__ = [
     "FREE_KEYS",
     "ResumePoint",
+    "changed_data",
     "changes_since",
     "check_num_epochs",
     "complete_summary",
@@ -51,8 +55,11 @@ FREE_KEYS = (
     "data.prefetch_factor",
     "data.pin_memory",
     "data.data_dir",
+    "data.on_corrupt",
     "data.splits_dir",
     "data.dataset_name",
+    "training.max_time",
+    "training.collective_timeout_s",
 )
 _FINISHED = ("completed", "early_stopped")
 
@@ -70,18 +77,26 @@ def find_resume_point(target: Path) -> ResumePoint:
 
     Raises:
         CheckpointError: the named checkpoint is damaged. (In a run folder the newest sound one is taken instead.)
-        RunFolderError: not a run.
+        RunFolderError: not a run, or it cannot be written into, or another process does.
     """
     if target.parent.name == "checkpoints":
-        folder = open_run_folder(target.parent.parent)
+        folder = _open(target.parent.parent)
         checkpoint = folder.checkpoints / target.name
         verify_manifest(checkpoint)
         return ResumePoint(folder, checkpoint)
-    folder = open_run_folder(target)
+    folder = _open(target)
     found = CheckpointStore(folder.checkpoints).newest_sound()
     if found is None:
         log.warning("%s has no sound checkpoint; the run starts from its beginning.", folder.path)
     return ResumePoint(folder, found)
+
+
+def _open(path: Path) -> RunFolder:
+    folder = open_run_folder(path)
+    # Tried out before time is spent on data. Of several processes the main one holds the lock soon.
+    if os.environ.get("RANK", "0") == "0":
+        folder.lock().release()
+    return folder
 
 
 def find_named(parent: Path, name: str, config: Config) -> Path | None:
@@ -128,10 +143,15 @@ def changes_since(
     config: Config,
     *,
     data: Mapping[str, Any],
+    data_files: Iterable[DataFile],
     initial_weights: Mapping[str, str] | None,
     window_size: int,
 ) -> dict[str, Any]:
     """Return what differs from the run's own configuration, key -> [then, now].
+
+    Args:
+        folder: of the run.
+        config, data, data_files, initial_weights, window_size: as they are here.
 
     Raises:
         ConfigError: something differs that must not.
@@ -143,11 +163,6 @@ def changes_since(
     refused = {key: pair for key, pair in changed.items() if _under(key, _FIXED) and not _under(key, FREE_KEYS)}
     if metadata["window_size"] != window_size:
         refused["batch_size x processes x gradient_accumulation_steps"] = [metadata["window_size"], window_size]
-    if metadata["data"].get("digest") != data.get("digest"):
-        refused["data (digest of its files and splits)"] = [
-            str(metadata["data"].get("digest"))[:12],
-            str(data.get("digest"))[:12],
-        ]
     weights_then = metadata.get("initial_weights")
     if weights_then is not None and weights_then["sha256"] != (initial_weights or {}).get("sha256"):
         refused["model.weights (sha256 of its files)"] = [
@@ -157,19 +172,36 @@ def changes_since(
     code_then, code_now = metadata["data"].get("code") or {}, data.get("code") or {}
     for what in sorted(key for key in code_then if code_then[key] != code_now.get(key)):
         log.warning("The %s shows itself otherwise than when the run began: what follows may not continue it.", what)
-    if refused:
-        problems = [
-            f"{folder.path}: this run has {key} = {shown(was)}, now it is {shown(now_is)}. "
-            "Continue with the old value, or start a new run."
-            for key, (was, now_is) in refused.items()
-        ]
+    problems = [
+        f"{folder.path}: this run has {key} = {shown(was)}, now it is {shown(now_is)}. "
+        "Continue with the old value, or start a new run."
+        for key, (was, now_is) in refused.items()
+    ]
+    # Data that was asked for otherwise is other data.
+    if not any(_under(key, ("data",)) for key in refused):
+        problems += changed_data(folder, metadata, data, data_files)
+    if problems:
         raise ConfigError(problems[0], problems=problems)
     return {key: pair for key, pair in changed.items() if not key.startswith("run.")}
 
 
+def changed_data(
+    folder: RunFolder, metadata: Mapping[str, Any], data: Mapping[str, Any], data_files: Iterable[DataFile]
+) -> list[str]:
+    """Return a line that says in what the data is not that of the run; none where it is."""
+    then = metadata.get("data") or {}
+    if then.get("digest") == data.get("digest"):
+        return []
+    changes = data_changes(then, data, read_data_files(folder.data_files), data_files)
+    return [
+        f"{folder.path}: the data is not that of the run: {changes}. "
+        "Put the old files and splits back, or start a new run."
+    ]
+
+
 def _resolved(run: Path, config: Config) -> dict[str, Any]:
     """Return a run's configuration; keys that came into being since then have their defaults."""
-    content: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    content = read_yaml(run / "config.yaml")[0]
     try:
         return type(config).model_validate(content).model_dump()
     except ValidationError:

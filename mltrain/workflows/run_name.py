@@ -24,6 +24,8 @@ _LEFT_OUT = (
     "data.dataset_name",
     "data.splits_dir",
     "training.device",
+    "training.max_time",
+    "training.collective_timeout_s",
 )
 _MAX_LENGTH = 120
 

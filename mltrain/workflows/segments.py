@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mltrain.config.schema import Config
 from mltrain.config.yaml_file import dump_yaml
-from mltrain.core.files import read_json, write_json, write_text
+from mltrain.core.files import clear_leftovers, read_json, write_json, write_text
 from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder
+from mltrain.data.data_files import DataFile, write_data_files
 from mltrain.workflows.metadata import installed_packages, run_metadata
 from mltrain.workflows.resume import ResumePoint, changes_since
 
@@ -25,27 +26,35 @@ def begin_segment(
     data: Mapping[str, Any],
     initial_weights: Mapping[str, str] | None,
     window_size: int,
+    data_files: Iterable[DataFile] = (),
 ) -> None:
-    """Write `config.yaml`, `metadata.json` and `requirements.txt`; a resumed run adds a segment to its metadata.
+    """Write `config.yaml`, `metadata.json`, `requirements.txt` and the list of files; a resumed run adds a segment.
 
     The summary of the segment before is kept in the new one: the run's own is about to say that it is running.
 
     Raises:
         ConfigError: the run continues with something that must not change.
     """
-    facts = run_metadata(hardware=dict(hardware), data=dict(data))
+    clear_leftovers(folder.path)
+    packages = installed_packages()
+    facts = run_metadata(hardware=dict(hardware), data=dict(data), packages=packages)
     segment = {name: facts[name] for name in ("created", "command_line", "git", "hardware")}
     weights = None if initial_weights is None else dict(initial_weights)
     metadata = {**facts, "initial_weights": weights, "window_size": window_size, "segments": [segment]}
     if point is not None:
-        changes = changes_since(folder, config, data=data, initial_weights=weights, window_size=window_size)
+        changes = changes_since(
+            folder, config, data=data, data_files=data_files, initial_weights=weights, window_size=window_size
+        )
         for key, (then, now_is) in changes.items():
             log.info("Changed since the run began: %s from %r to %r.", key, then, now_is)
         metadata = read_json(folder.metadata)
         start = point.checkpoint.name if point.checkpoint is not None else None
         earlier = read_json(folder.summary) if folder.summary.is_file() else None
         metadata["segments"].append({**segment, "resumed_from": start, "changes": changes, "summary_before": earlier})
+    else:
+        write_data_files(folder.data_files, data_files)
+    for path, flaw in data.get("left_out", {}).items():
+        log.debug("Left out: %s: %s", path, flaw)
     write_json(folder.metadata, metadata)
     write_text(folder.config, dump_yaml(config.model_dump()))
-    packages = "".join(f"{name}=={version}\n" for name, version in installed_packages().items())
-    write_text(folder.requirements, packages)
+    write_text(folder.requirements, "".join(f"{name}=={version}\n" for name, version in packages.items()))

@@ -35,6 +35,7 @@ from mltrain.workflows.samples import draw_samples
 from mltrain.workflows.segments import begin_segment
 from mltrain.workflows.signals import stop_on_signals
 from mltrain.workflows.summary import run_summary, write_summary
+from mltrain.workflows.time_limit import stop_after
 
 __all__ = ["Session"]
 
@@ -62,7 +63,11 @@ class Session:
         self._is_main: bool = accelerator.is_main_process
         self._data = task.data_facts()
         self._hardware = describe_hardware(accelerator.device)
-        self._checkpointing = Checkpointing(config.checkpointing, *best_metric(config, task))
+        self._checkpointing = Checkpointing(
+            config.checkpointing,
+            *best_metric(config, task),
+            rolls_back=config.training.on_nonfinite == "rollback",
+        )
         self._callbacks = [
             StepLog(config.tracking.log_every_n_steps),
             *([SystemMetrics(config.tracking.system_metrics)] if config.tracking.system_metrics.enabled else []),
@@ -74,8 +79,14 @@ class Session:
         ]
         self.signal: int | None = None
 
-    def run(self, point: ResumePoint | None) -> dict[str, Any]:
-        """Train, evaluate, report; returns the summary. Whatever happens, the folder says how it ended."""
+    def run(self, point: ResumePoint | None, *, started: float) -> dict[str, Any]:
+        """Train, evaluate, report; returns the summary. Whatever happens, the folder says how it ended.
+
+        Args:
+            point: where the run continues; None: it begins.
+            started: when the command began, by `time.monotonic`.
+        """
+        max_time = self._config.training.max_time if self._is_main else None
         with contextlib.ExitStack() as stack:
             recorder = None
             if self._is_main:
@@ -91,11 +102,14 @@ class Session:
                     self._config, self._task, self._accelerator, self._folder, recorder, self._callbacks
                 )
                 stack.callback(trainer.loaders.close)
-                with stop_on_signals(trainer.stop):
+                with stop_on_signals(trainer.stop), stop_after(max_time, trainer.stop, started=started):
                     summary = self._train_and_review(trainer, point)
-                self.signal = trainer.stop.signal
+                self.signal = trainer.stop.signal if summary["status"] == "interrupted" else None
             except KeyboardInterrupt:
-                summary = self._summary(trainer, "interrupted", reason="a second signal")
+                if trainer is None:
+                    log.warning("Interrupted before training began: there is nothing to save.")
+                reason = "a second signal" if trainer is not None else "a signal before training began"
+                summary = self._summary(trainer, "interrupted", reason=reason)
                 raise
             except BaseException as error:
                 log.debug("The run failed.", exc_info=True)
@@ -104,7 +118,8 @@ class Session:
                 raise plain from error
             finally:
                 if recorder is not None:
-                    write_summary(self._folder, summary)
+                    if summary:  # a plugin may have broken what it is made of
+                        write_summary(self._folder, summary)
                     self._close_trackers(recorder)
         return summary
 
@@ -118,16 +133,19 @@ class Session:
             if self._is_main:
                 trainer.checkpoints.set_aside_after(point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
-        if trainer.stop.status == "interrupted":
+        # A signal after the last epoch may have reached one process only.
+        trainer.processes.agree(trainer.stop)
+        ended, reason = trainer.stop.status or "completed", trainer.stop.reason
+        if ended == "interrupted":
             return self._interrupted(trainer)
-        if trainer.stop.status is not None:
-            log.info("Stopped early: %s.", trainer.stop.reason)
+        if ended == "early_stopped":
+            log.info("Stopped early: %s.", reason)
 
         LogContext.set(phase="evaluate")
         best = self._checkpointing.best
         if self._config.checkpointing.selection == "best" and best is not None:
             log.info("Evaluating the best weights: epoch %d, %s %.4f.", best["epoch"], best["metric"], best["value"])
-            load_weights(trainer, self._folder.checkpoints / best["checkpoint"])
+            load_weights(trainer, trainer.checkpoints.at(best["checkpoint"]))
         values: dict[str, dict[str, float]] = {}
         for split in trainer.loaders.splits:
             meter = trainer.evaluate(split)
@@ -137,7 +155,7 @@ class Session:
             if self._is_main:
                 self._task.write_reports(split, meter.metrics, logs=self._folder.logs, reports=self._folder.reports)
         trainer.log({f"test/{name}": value for name, value in values.get("test", {}).items()})
-        summary = self._summary(trainer, trainer.stop.status or "completed", reason=trainer.stop.reason, values=values)
+        summary = self._summary(trainer, ended, reason=reason, values=values)
         if self._is_main:
             save_model(self._folder.model, self._config.task, self._task, trainer.evaluated_model)
             draw_curves(
@@ -184,6 +202,7 @@ class Session:
             data=self._data,
             initial_weights=self._task.initial_weights(),
             window_size=window_size,
+            data_files=self._task.data_files(),
         )
         write_summary(self._folder, self._summary(None, "running", reason=""))
 

@@ -9,14 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mltrain.core.errors import ConfigError
+from mltrain.core.errors import ConfigError, DataError
+from mltrain.data.class_names import alike_classes
 from mltrain.data.fold_assignment import Assignment, LabelledFile, assign_hold_out, assign_k_folds
 from mltrain.data.grouped_assignment import assign_grouped_folds, assign_grouped_hold_out
-from mltrain.data.image_files import image_digests, printable, scan_image_folder
+from mltrain.data.image_contents import examine_images
+from mltrain.data.image_files import first_few, printable, scan_image_folder
+from mltrain.data.sound_images import OnCorrupt, corrupt_images, left_out
 from mltrain.data.split_files import FileRecord, class_of
 from mltrain.data.splits import Splits, write_splits
 
-__all__ = ["Labelled", "Shares", "SplitResult", "copies_notice", "cut", "read_records", "read_shares", "split_folder"]
+__all__ = ["Labelled", "Shares", "SplitResult", "cut", "read_records", "read_shares", "split_folder", "split_notices"]
 
 # Shares are typed with a few decimals: 0.283 of 0.85 is meant to be a third.
 _SAME_SHARE = 1e-3
@@ -53,12 +56,14 @@ class Shares:
 class Labelled:
     """The images to be cut.
 
+    place: the folder or the table that they come from, for messages.
     records: path -> digest and size, sorted by path.
     labels: path -> class.
     groups: path -> what must stay on one side; empty where nothing but copies must.
     table: what `splits.json` says of the table they come from; empty for class folders.
     """
 
+    place: Path
     records: dict[str, FileRecord]
     labels: Mapping[str, str]
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +78,7 @@ def split_folder(
     seed: int = 42,
     output: str | Path | None = None,
     overwrite: bool = False,
+    on_corrupt: OnCorrupt = "stop",
 ) -> SplitResult:
     """Split a folder of images, one subfolder a class, and write `test.txt`, `fold_K_*.txt` and `splits.json`.
 
@@ -89,6 +95,7 @@ def split_folder(
         seed: any integer.
         output: folder of the split files. Default: `splits` in the data folder.
         overwrite: replace other splits in `output`.
+        on_corrupt: images that cannot be decoded: "stop" raises, "skip" leaves them out of all lists.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -97,12 +104,13 @@ def split_folder(
     shares = read_shares(folds, test_ratio, ratio, seed)
     raw, folder = _places(raw_data, output)
     images = scan_image_folder(raw)
-    sizes = {f"{raw.name}/{file.path}": file.size for members in images.classes.values() for file in members}
-    records = read_records(raw.parent, sizes)
-    splits = cut(Labelled(records, {path: class_of(path) for path in records}), shares)
+    paths = [f"{raw.name}/{path}" for members in images.classes.values() for path in members]
+    labels = {path: class_of(path) for path in paths}
+    records, flaws = read_records(raw.parent, labels, on_corrupt)
+    splits = cut(Labelled(raw, records, labels), shares)
     outcome = write_splits(splits, folder, overwrite=overwrite)
     skipped = ", ".join(f"{count} {what}" for what, count in images.skipped.items())
-    notices = [*copies_notice(records), *([f"Skipped: {skipped}."] if skipped else [])]
+    notices = [*split_notices(splits, flaws), *([f"Skipped: {skipped}."] if skipped else [])]
     return SplitResult(splits, folder, outcome, notices)
 
 
@@ -113,7 +121,11 @@ def cut(images: Labelled, shares: Shares) -> Splits:
         DataError: they cannot be cut so.
     """
     files = [LabelledFile(path, images.labels[path], record.digest) for path, record in images.records.items()]
-    assignment = _assign(files, images.groups, shares)
+    try:
+        assignment = _assign(files, images.groups, shares)
+    except DataError as error:
+        error.where = printable(str(images.place))
+        raise
     return Splits(
         method="k-fold" if shares.k_fold else "repeated hold-out",
         seed=shares.seed,
@@ -143,25 +155,41 @@ def _assign(files: list[LabelledFile], groups: Mapping[str, str], shares: Shares
     )
 
 
-def read_records(root: Path, sizes: Mapping[str, int]) -> dict[str, FileRecord]:
-    """Return path -> record, sorted by path, of path -> size; paths are relative to `root`.
+def read_records(
+    root: Path, labels: Mapping[str, str], on_corrupt: OnCorrupt
+) -> tuple[dict[str, FileRecord], dict[str, str]]:
+    """Return path -> record of the images that decode, sorted by path, and path -> flaw of those that are left out.
+
+    Args:
+        root: the data folder.
+        labels: path relative to `root` -> class, of all images.
+        on_corrupt: see `split_folder`.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or not decoded with "stop"; or a class has no image that can be decoded.
     """
-    paths = sorted(sizes)
-    return {
-        path: FileRecord(digest, sizes[path]) for path, digest in zip(paths, image_digests(root, paths), strict=True)
+    contents = examine_images(root, labels)
+    flaws = {path: content.flaw for path, content in contents.items() if content.flaw is not None}
+    if flaws and on_corrupt == "stop":
+        raise corrupt_images(root, flaws, "--on_corrupt skip")
+    records = {
+        path: FileRecord(content.digest, content.stamp.size) for path, content in contents.items() if path not in flaws
     }
+    if lost := sorted(set(labels.values()) - {labels[path] for path in records}):
+        raise DataError(
+            f"no image of class {first_few(lost)} can be decoded",
+            where=printable(str(root)),
+            fix="Replace them with whole images, or leave out the class.",
+        )
+    return dict(sorted(records.items())), flaws
 
 
-def copies_notice(records: Mapping[str, FileRecord]) -> list[str]:
-    """Return a sentence about exact copies, if there are any."""
-    copies = len(records) - len({record.digest for record in records.values()})
-    if copies == 0:
-        return []
+def split_notices(splits: Splits, flaws: Mapping[str, str]) -> list[str]:
+    """Return a sentence about images that were left out, exact copies and classes that look alike, if there are any."""
+    copies = len(splits.files) - len({record.digest for record in splits.files.values()})
     files = "1 file is an exact copy of another" if copies == 1 else f"{copies} files are exact copies of others"
-    return [f"{files}; copies stay in one split."]
+    without = [left_out(flaws)] if flaws else []
+    return [*without, *([f"{files}; copies stay in one split."] if copies else []), *alike_classes(splits.classes)]
 
 
 def read_shares(folds: int, test_ratio: float, ratio: Sequence[float] | None, seed: int) -> Shares:

@@ -8,9 +8,10 @@ from pathlib import Path
 from mltrain.core.errors import DataError
 from mltrain.data.image_files import printable
 from mltrain.data.image_table import TableColumns, read_image_table
+from mltrain.data.sound_images import OnCorrupt
 from mltrain.data.splits import write_splits
 from mltrain.data.table_source import table_facts
-from mltrain.workflows.split import Labelled, SplitResult, copies_notice, cut, read_records, read_shares
+from mltrain.workflows.split import Labelled, SplitResult, cut, read_records, read_shares, split_notices
 
 __all__ = ["split_table"]
 
@@ -28,6 +29,7 @@ def split_table(
     seed: int = 42,
     output: str | Path | None = None,
     overwrite: bool = False,
+    on_corrupt: OnCorrupt = "stop",
 ) -> SplitResult:
     """Split the rows of a CSV or TSV file, and write `test.txt`, `fold_K_*.txt` and `splits.json`.
 
@@ -39,7 +41,7 @@ def split_table(
         data_dir: the folder that paths are relative to. Default: that of the table.
         path_column, label_column: columns of the image file and of its class.
         group_column: column of what must stay on one side, such as a patient. None: nothing but exact copies.
-        folds, test_ratio, ratio, seed, overwrite: as for `split_folder`.
+        folds, test_ratio, ratio, seed, overwrite, on_corrupt: as for `split_folder`.
         output: folder of the split files. Default: `splits` in the data folder.
 
     Raises:
@@ -56,9 +58,9 @@ def split_table(
             where=printable(str(file)),
             fix="Name the column of the classes with --label_column.",
         )
-    records = read_records(root, {row.path: row.size for row in read.rows})
+    records, flaws = read_records(root, read.labels, on_corrupt)
     groups = {row.path: row.group for row in read.rows} if group_column is not None else {}
-    splits = cut(Labelled(records, read.labels, groups, table_facts(file, read.columns)), shares)
+    splits = cut(Labelled(file, records, read.labels, groups, table_facts(file, read.columns)), shares)
     folder = Path(output) if output is not None else root / "splits"
     outcome = write_splits(splits, folder, overwrite=overwrite)
-    return SplitResult(splits, folder, outcome, copies_notice(records))
+    return SplitResult(splits, folder, outcome, split_notices(splits, flaws))

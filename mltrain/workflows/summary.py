@@ -9,6 +9,8 @@ from typing import Any
 from mltrain.config.schema import Config
 from mltrain.core.digest import model_digest
 from mltrain.core.files import write_json, write_text
+from mltrain.core.logging import log
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.version import __version__
 from mltrain.trainers.base import Trainer
@@ -41,7 +43,7 @@ def run_summary(
     """
     summary: dict[str, Any] = {
         "status": status,
-        "reason": reason,
+        "reason": masked(reason),
         "run_name": folder.name,
         "trainer": config.training.trainer_type,
         "task": config.task,
@@ -71,10 +73,19 @@ def run_summary(
 
 
 def write_summary(folder: RunFolder, summary: Mapping[str, Any]) -> None:
-    """Write both forms of a summary; values that are not finite become null."""
+    """Write both forms of a summary; values that are not finite become null.
+
+    Raises:
+        OSError: it cannot be written. Of a run that failed that is a warning: its own error is about to be told.
+    """
     clean = _finite(summary)
-    write_text(folder.summary_text, summary_text(clean))
-    write_json(folder.summary, clean)
+    try:
+        write_text(folder.summary_text, summary_text(clean))
+        write_json(folder.summary, clean)
+    except OSError as error:
+        if summary["status"] != "failed":
+            raise
+        log.warning("%s: cannot be written (%s).", error.filename, error.strerror)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mltrain.config.schema import TrackingSection
+from mltrain.config.yaml_file import read_yaml
 from mltrain.core.errors import ConfigError, MltrainError, RunFolderError
 from mltrain.core.plugins import load_plugins
 from mltrain.core.run_folder import RunFolder, open_run_folder
@@ -80,7 +80,7 @@ def _send(run: str, folder: RunFolder, name: str, settings: Mapping[str, Any]) -
 
 def _settings(folder: RunFolder, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the settings of the trackers that are meant, by name."""
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+    config = read_yaml(folder.config)[0]
     try:
         tracking = TrackingSection.model_validate(config.get("tracking") or {})
     except ValidationError as error:

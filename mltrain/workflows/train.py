@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from os import PathLike
@@ -16,8 +17,9 @@ from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.files import read_json
 from mltrain.core.hardware import set_determinism
 from mltrain.core.logging import LogContext, console_log, log
-from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_taken_name
+from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_early
 from mltrain.tasks.base import TASKS, Task
+from mltrain.trainers.failures import in_words
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
 from mltrain.workflows.request import ConfigLike, Request, as_path, read_request
@@ -57,6 +59,7 @@ def execute(
     resume: str | PathLike[str] | None,
     verbose: bool = True,
     by_hand: str = "overrides",
+    started: float | None = None,
     complete: Callable[[Request], Request] = lambda request: request,
     make_task: Callable[[Config], Task] = lambda config: TASKS.get(config.task)(config),
 ) -> TrainResult:
@@ -65,9 +68,11 @@ def execute(
     Args:
         config, overrides, resume, verbose: see `train`.
         by_hand: what the overrides are called in errors.
+        started: when the command began, by `time.monotonic`; None: here.
         complete: adds to what was asked for.
         make_task: gives the task of the checked configuration.
     """
+    started = time.monotonic() if started is None else started
     with console_log() if verbose else nullcontext():
         LogContext.set()
         auto = resume == "auto"
@@ -78,14 +83,20 @@ def execute(
             config = point.folder.config
         request = complete(read_request(config, overrides, by_hand=by_hand))
         try:
-            return _run(request.load(), point, auto=auto, make_task=make_task)
+            with in_words():
+                return _run(request.load(), point, auto=auto, make_task=make_task, started=started)
         except MltrainError as error:
             name_place(error, request.file, request.overrides, by_hand=by_hand)
             raise
 
 
 def _run(
-    loaded: LoadedConfig, point: ResumePoint | None, *, auto: bool, make_task: Callable[[Config], Task]
+    loaded: LoadedConfig,
+    point: ResumePoint | None,
+    *,
+    auto: bool,
+    make_task: Callable[[Config], Task],
+    started: float,
 ) -> TrainResult:
     config = loaded.config
     if auto:
@@ -99,8 +110,8 @@ def _run(
         if summary is not None:
             log.info("%s is complete already: nothing to do. --num_epochs trains it longer.", point.folder.path)
             return TrainResult(summary, point.folder.path, None, lambda: make_task(config))
-    elif config.run.name is not None:
-        refuse_taken_name(Path(config.run.dir).expanduser(), config.run.name)
+    else:
+        refuse_folder_early(Path(config.run.dir).expanduser(), config.run.name, may_be_left=auto)
 
     trainer_class = TRAINERS.get(config.training.trainer_type)
     trainer_class.check(config)
@@ -111,22 +122,32 @@ def _run(
         num_threads=switches.num_threads,
         tf32=switches.tf32,
     )
-    task = make_task(config)
-    if point is not None and point.checkpoint is not None:
-        task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
-    check_training(config, task)
+    task = _checked_task(config, point, make_task)
     callbacks = plugin_callbacks(config)
 
     accelerator = trainer_class.make_accelerator(config)
-    folder = _folder(loaded, point, is_main=accelerator.is_main_process)
+    folder = _folder(loaded, point, auto=auto, is_main=accelerator.is_main_process)
     session = Session(config, task, trainer_class, accelerator, folder, callbacks)
-    summary = session.run(point)
+    summary = session.run(point, started=started)
     # The main process writes the model; the others' results read it.
     accelerator.wait_for_everyone()
     return TrainResult(summary, folder.path, session.signal, lambda: task)
 
 
-def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, is_main: bool) -> RunFolder:
+def _checked_task(config: Config, point: ResumePoint | None, make_task: Callable[[Config], Task]) -> Task:
+    """Return the task, its data read and checked, which may take long."""
+    try:
+        task = make_task(config)
+        if point is not None and point.checkpoint is not None:
+            task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
+        check_training(config, task)
+    except KeyboardInterrupt:
+        log.warning("Interrupted before training began: there is nothing to save.")
+        raise
+    return task
+
+
+def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, auto: bool, is_main: bool) -> RunFolder:
     """Return the run's folder: made or found by the main process, told to the others."""
     if point is not None:
         return point.folder
@@ -134,6 +155,7 @@ def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, is_main: bool) -
     paths: list[str | None] = [None]
     if is_main:
         name = config.run.name or run_name(config, loaded.overrides)
-        paths = [str(create_run_folder(Path(config.run.dir).expanduser(), name, numbered=config.run.name is None).path)]
+        parent, numbered = Path(config.run.dir).expanduser(), config.run.name is None
+        paths = [str(create_run_folder(parent, name, numbered=numbered, may_be_left=auto).path)]
     broadcast_object_list(paths)
     return RunFolder(Path(str(paths[0])))

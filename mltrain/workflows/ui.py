@@ -11,22 +11,21 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import psutil
 
 from mltrain.core.errors import HardwareError, MltrainError
+from mltrain.workflows import server_guard
 
 __all__ = ["Server", "end_on_signals", "free_port", "run_page", "serve"]
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 180.0
-_STOP_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.1
 _PORTS = range(1, 65536)
 # Settings of the environment that would make another kind of server of it.
@@ -40,9 +39,9 @@ class Server:
         address: its address, without a slash at the end.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.address = f"http://{_HOST}:{port}"
-        self._process, self._port, self._log = process, port, log
+        self._process, self._port = process, port
 
     def page_of(self, run_ids: Sequence[str]) -> str | None:
         """Return the page of the first of these runs that the store has, or None."""
@@ -86,8 +85,8 @@ class Server:
             return answer.status, answer.read()
 
     def _ended(self, code: int) -> MltrainError:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        assert self._process.stdout is not None
+        said = self._process.stdout.read().decode("utf-8", "replace").strip()
         return MltrainError(f"MLflow's server ended with code {code}: {said}", fix="Mend that and start it again.")
 
 
@@ -107,28 +106,23 @@ def serve(store_uri: str, port: int) -> Iterator[Server]:
     Raises:
         MltrainError: it could not start.
     """
-    # In a folder of its own it finds no module of the user's and leaves no file with them.
-    with tempfile.TemporaryDirectory(prefix="mltrain-ui-") as folder:
-        log = Path(folder) / "server.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "mlflow", "server", "--host", _HOST, "--port", str(port)),
-                    *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                env=_environment(store_uri),
-                start_new_session=True,  # Ctrl-C reaches this process, which then ends the server in order
-            )
-        try:
-            server = Server(process, port, log)
-            server.wait_until_it_answers()
-            yield server
-        finally:
-            _end(process)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-P", server_guard.__file__),
+            *(sys.executable, "-P", "-m", "mlflow", "server", "--host", _HOST, "--port", str(port)),
+            *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(store_uri),
+        start_new_session=True,  # Ctrl-C reaches this process, which then ends the server in order
+    )
+    try:
+        server = Server(process, port)
+        server.wait_until_it_answers()
+        yield server
+    finally:
+        _end(process)
 
 
 def free_port(wish: int) -> int:
@@ -182,28 +176,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        family = _family(process.pid)
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-        for member in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        process.wait()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    """Return the processes of the session that the server leads; its own end does not hide its children."""
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == pid:
-                members.append(process)
-    return members
 
 
 def _bind(port: int) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from images import PIXEL
 
 from mltrain.cli import split
 from mltrain.core.errors import ConfigError
@@ -20,7 +21,7 @@ def raw(tmp_path: Path) -> Path:
     for name, number in {"ants": 20, "[red]bees": 40}.items():
         (folder / name).mkdir(parents=True)
         for i in range(number):
-            (folder / name / f"{i}.jpg").write_text(f"{name} {i}")
+            (folder / name / f"{i}.jpg").write_text(f"{PIXEL}{name} {i}")
     return folder
 
 
@@ -84,7 +85,7 @@ def test_the_rows_of_many_classes_are_limited(tmp_path: Path, capsys: pytest.Cap
         folder = tmp_path / "raw" / f"class{number:02}"
         folder.mkdir(parents=True)
         for i in range(3):
-            (folder / f"{i}.jpg").write_text(f"{number} {i}")
+            (folder / f"{i}.jpg").write_text(f"{PIXEL}{number} {i}")
     ml_split("--raw_data", tmp_path / "raw", "--folds", 2)
     printed = capsys.readouterr().out
     assert "10 more classes: see splits.json" in printed

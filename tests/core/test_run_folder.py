@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mltrain.core.errors import RunFolderError
-from mltrain.core.run_folder import RunFolder, create_run_folder, open_run_folder
+from mltrain.core.run_folder import RunFolder, create_run_folder, open_run_folder, refuse_folder_early
 
 RUNS = Path("runs")
 
@@ -48,6 +48,27 @@ def test_a_name_of_the_user_that_is_taken_is_refused() -> None:
     assert line(raised) == (
         "runs/a: this run already exists. Choose another --run_name, or continue it with --resume runs/a."
     )
+
+
+def test_a_folder_that_a_killed_run_left_before_it_began_is_taken_where_that_is_asked_for() -> None:
+    folder = create_run_folder(RUNS, "a", numbered=False)
+    folder.lock().release()
+    for name in ("logs/train.log", "metadata.json", ".config.yaml.7-8.tmp"):
+        (folder.path / name).touch()
+    refuse_folder_early(RUNS, "a", may_be_left=True)
+    assert create_run_folder(RUNS, "a", numbered=False, may_be_left=True) == folder
+    assert (folder.path / "metadata.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "notes.txt", "checkpoints/step-00000001/MANIFEST.json", "a.tmp"])
+def test_a_folder_that_holds_anything_else_is_never_taken(name: str) -> None:
+    folder = create_run_folder(RUNS, "a", numbered=False)
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).touch()
+    with pytest.raises(RunFolderError, match="already exists"):
+        refuse_folder_early(RUNS, "a", may_be_left=True)
+    with pytest.raises(RunFolderError, match="already exists"):
+        create_run_folder(RUNS, "a", numbered=False, may_be_left=True)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -214,9 +215,29 @@ def test_a_class_too_small_for_the_folds_is_refused_with_the_numbers() -> None:
         assign_k_folds(files, folds=5, test_ratio=0.15, seed=0)
     assert str(raised.value) == (
         "class 'b' has 5 different images (and 2 exact copies); the test set takes 1, which leaves 4: too few for 5 "
-        "folds. Add images to the class or leave it out, or ask for a smaller test set or for --folds 4."
+        "folds. Add images to the class or leave it out, or ask for --folds 4 or a smaller test set."
     )
     assign_k_folds(files, folds=4, test_ratio=0.15, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "test_ratio", "advice"),
+    [
+        (4, 0.0, ", or ask for --folds 4."),
+        (4, 0.3, ", or ask for --folds 3 or a smaller test set."),
+        (9, 0.9, ", or ask for --test_ratio 0 --folds 5."),
+        (2, 0.2, ", or ask for --test_ratio 0 --folds 2."),
+        (1, 0.0, "leave it out."),
+    ],
+)
+def test_advice_for_a_class_that_is_too_small(size: int, test_ratio: float, advice: str) -> None:
+    files = files_of({"a": [1] * size, "b": [1] * size})
+    with pytest.raises(DataError) as raised:
+        assign_k_folds(files, folds=5, test_ratio=test_ratio, seed=0)
+    assert str(raised.value).endswith(advice)
+    folds, test = re.search(r"--folds (\d)", advice), 0.0 if "--test_ratio 0" in advice else test_ratio
+    if folds:
+        assign_k_folds(files, folds=int(folds[1]), test_ratio=test, seed=0)
 
 
 def test_all_classes_too_small_are_counted() -> None:

@@ -141,10 +141,26 @@ def test_a_class_in_too_few_groups_is_refused_with_the_numbers() -> None:
     with pytest.raises(DataError) as raised:
         folds_of(grouped(members))
     assert str(raised.value) == (
-        "class 'b' is in 4 separate groups only: 4 folds and a test set need 5. Add groups to the class or leave it "
-        "out, or ask for fewer folds or --test_ratio 0."
+        "class 'b' is in 4 separate groups only; 4 folds and a test set need 5. Add groups to the class or leave it "
+        "out, or ask for --folds 3 or --test_ratio 0."
     )
     assert folds_of(grouped(members), test_ratio=0).test == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("groups", "test_ratio", "advice"),
+    [
+        (4, 0.2, ", or ask for --folds 3 or --test_ratio 0."),
+        (3, 0.2, ", or ask for --folds 2."),
+        (2, 0.2, ", or ask for --test_ratio 0 --folds 2."),
+        (2, 0.0, ", or ask for --folds 2."),
+        (1, 0.2, "leave it out."),
+    ],
+)
+def test_advice_for_a_class_in_too_few_groups(groups: int, test_ratio: float, advice: str) -> None:
+    with pytest.raises(DataError) as raised:
+        folds_of(grouped({f"g{i}": {"a": 1, "b": 1} for i in range(groups)}), test_ratio=test_ratio)
+    assert str(raised.value).endswith(advice)
 
 
 def test_groups_that_copies_join_into_one_are_refused() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from warm_process import run_warm
 
 from mltrain.core.errors import DataError
 from mltrain.data.image_decoding import ImageMode, decode_image
@@ -354,6 +355,25 @@ def test_what_cannot_be_decoded_is_one_line_for_people(tmp_path: Path, kind: str
     assert message.endswith("or leave it out.")
     assert "\n" not in message
     assert caught.value.__suppress_context__
+
+
+def test_a_damaged_header_is_not_called_an_unknown_kind(tmp_path: Path) -> None:
+    (tmp_path / "none.png").write_bytes(png(0, 0, 8, 2, b""))
+    with pytest.raises(DataError, match=r"cannot be decoded \(its header is damaged\)"):
+        decode_image(tmp_path / "none.png", "RGB")
+
+
+def test_large_images_below_the_limit_are_decoded_without_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(noise(8, 8, 3)).save(tmp_path / "large.png")
+    program = """
+from pathlib import Path
+from PIL import Image
+from mltrain.data.image_decoding import decode_image
+Image.MAX_IMAGE_PIXELS = 50
+assert decode_image(Path("large.png"), "RGB").size == (8, 8)
+"""
+    result = run_warm(["python", "-c", program], tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list open files")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from images import PIXEL
 
 from mltrain.cli.main import main
 from mltrain.core.errors import ConfigError, DataError
-from mltrain.core.files import content_digests
+from mltrain.core.files import content_digest
 from mltrain.data.image_sources import read_image_splits
 from mltrain.data.image_table import TableColumns
 from mltrain.data.labelled_splits import LabelledSplits
@@ -22,7 +24,7 @@ from mltrain.workflows.split_table import split_table
 
 def put(path: Path, content: str | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content or str(path.name) + path.parent.name)
+    path.write_text(content or PIXEL + path.name + path.parent.name)
     return path
 
 
@@ -103,13 +105,13 @@ def test_scanning_is_that_of_class_folders(divided: Path) -> None:
     put(divided / "train" / "ants" / ".hidden.png")
     put(divided / "train" / ".ipynb_checkpoints" / "1.png")
     put(divided / "train" / "ants" / "notes.txt")
-    put(divided / "train" / "ants" / "deep" / "1.png", "deep")
+    put(divided / "train" / "ants" / "deep" / "1.png", PIXEL + "deep")
     splits = read(divided)
     assert splits.notices() == ["Skipped in train: 1 files of kind .txt."]
     assert splits.splits["train"].paths.count("train/ants/deep/1.png") == 1
     assert len(splits.splits["train"].paths) == 9
-    (divided / "test" / "ants" / "0.png").touch()
-    with pytest.raises(DataError, match=r"test: image files of zero bytes: ants/0\.png.*goes without a test split"):
+    (divided / "test" / "ants" / "0.png").symlink_to("gone")
+    with pytest.raises(DataError, match=r"test: broken links.*: ants/0\.png.*goes without a test split"):
         read(divided)
 
 
@@ -150,9 +152,9 @@ def test_copies_over_splits_and_under_two_classes_are_told(divided: Path) -> Non
     put(divided / "test" / "bees" / "copy.png", content)
     put(divided / "train" / "ants" / "copy.png", (divided / "train" / "ants" / "0.png").read_text())
     assert read(divided).notices() == [
-        "2 files have an exact copy in another split, so scores are too good: val/ants/copy.png is train/ants/1.png, "
-        "and so on. Remove one of each pair.",
-        "1 file has an exact copy under another class: test/bees/copy.png is train/ants/1.png. "
+        f"2 files have an exact copy in another split, so scores are too good: {divided}/val/ants/copy.png is "
+        f"{divided}/train/ants/1.png, and so on. Remove one of each pair.",
+        f"1 file has an exact copy under another class: {divided}/test/bees/copy.png is {divided}/train/ants/1.png. "
         "Remove one of each pair.",
     ]
 
@@ -174,6 +176,26 @@ def test_a_folder_with_nothing_known_in_it_names_the_layouts(tmp_path: Path) -> 
         read(tmp_path / "nowhere")
 
 
+def test_class_folders_in_place_of_the_folder_around_them_are_told(divided: Path) -> None:
+    raw = divided / "raw"
+    (divided / "train").rename(raw)
+    with pytest.raises(DataError) as raised:
+        read(raw)
+    assert str(raised.value) == (
+        f"{raw}: holds class folders (ants, bees) and no split files. Set data.data_dir to the folder around it, "
+        f"{divided}, once ml-split --raw_data {raw} has split it."
+    )
+
+
+def test_what_is_listed_must_be_a_file(divided: Path) -> None:
+    lists = divided / "splits"
+    put(lists / "fold_0_train.txt", "train/ants/0.png\ntrain/bees/0.png\ntrain/bees/pipe.png\n")
+    put(lists / "fold_0_val.txt", "val/ants/4.png\n")
+    os.mkfifo(divided / "train" / "bees" / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png: is named in the split but is no file\. Put it back"):
+        read(divided)
+
+
 # ---- tables --------------------------------------------------------------------------------------------------------
 
 
@@ -191,7 +213,7 @@ def test_lists_divide_the_table_and_its_labels_are_taken(tabled: Path) -> None:
     assert sorted(every) == sorted(f"images/{path.name}" for path in (tabled / "images").iterdir())
     for part in splits.splits.values():
         assert all(path.startswith(f"images/{label}") for path, label in zip(part.paths, part.labels, strict=True))
-    assert splits.digests == dict(zip(every, content_digests(tabled / path for path in every), strict=True))
+    assert splits.digests == {path: content_digest((tabled / path).read_bytes()) for path in every}
 
 
 def test_rows_added_after_the_split_are_told(tabled: Path) -> None:
@@ -217,7 +239,7 @@ def test_the_digest_of_class_folders_is_that_of_paths_and_contents(divided: Path
     splits = read(divided)
     content = {
         split: sorted(
-            [f"{split}/{path.parent.name}/{path.name}", content_digests([path])[0]]
+            [f"{split}/{path.parent.name}/{path.name}", content_digest(path.read_bytes())]
             for path in (divided / split).rglob("*.png")
         )
         for split in ("test", "train", "val")

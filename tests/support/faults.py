@@ -81,5 +81,5 @@ def _matches(line: str, shown: str, texts: dict[str, object]) -> bool:
         ".*" if word == "..." else re.escape(str(texts[word[1:-1]]) if re.fullmatch(r"\{\w+\}", word) else word)
         for word in words
     )
-    head = "" if line.startswith("error:") else r"(?:.* (?:INFO|WARNING|ERROR) +\[.*\] )?"
+    head = "" if line.startswith("error:") else r"(?:[\d-]+ [\d:]+ (?:INFO   |WARNING|ERROR  ) .{16} )?"
     return re.fullmatch(head + pattern, shown) is not None

@@ -44,6 +44,10 @@ class Counted(SampleGenerator):
         return super().bits()
 
 
+# Any text with this before it is the content of an image, of one pixel.
+PIXEL = "P5 1 1 255\n0"
+
+
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 3) -> Image.Image:
     """Return random pixels."""
     shape = (height, width, 3) if mode == "RGB" else (height, width)

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,3 +79,33 @@ def test_a_file_of_one_torn_line_becomes_empty(tmp_path):
 
 def test_a_missing_file_has_no_records(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+FULL = """
+import errno, resource, sys
+from pathlib import Path
+from mltrain.tracking.metrics_log import MetricsLog, read_metrics
+
+path = Path("metrics.jsonl")
+log = MetricsLog(path)
+log.write(step=1, epoch=0, values={"loss": 3.0})
+whole = path.read_bytes()
+resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, resource.RLIM_INFINITY))
+try:
+    log.write(step=2, epoch=0, values={"loss": 2.0})
+except OSError as error:
+    assert error.errno == errno.EFBIG and error.filename == "metrics.jsonl", error
+else:
+    sys.exit("it was written past the limit")
+assert path.read_bytes() == whole, "a part was left"
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.write(step=3, epoch=0, values={"loss": 1.0})
+log.close()
+assert [record["step"] for record in read_metrics(path)] == [1, 3]
+"""
+
+
+def test_a_record_for_which_there_is_no_room_is_not_written_in_part():
+    """The system writes a part up to the limit before it says that there is no more: so do full disks."""
+    ended = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

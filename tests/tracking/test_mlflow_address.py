@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from mltrain.core.masking import masked
 from mltrain.core.run_folder import create_run_folder
-from mltrain.tracking.mlflow_address import masked, read_address, sqlite_path, store_uri, write_address
+from mltrain.tracking.mlflow_address import read_address, sqlite_path, store_uri, write_address
 
 
 @pytest.fixture

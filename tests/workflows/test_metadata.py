@@ -103,7 +103,7 @@ def test_the_time_is_utc_to_the_second() -> None:
 
 
 def test_the_whole_is_json() -> None:
-    metadata = run_metadata(hardware={"device": "cpu"}, data={"digest": "d"})
+    metadata = run_metadata(hardware={"device": "cpu"}, data={"digest": "d"}, packages=installed_packages())
     assert json.loads(json.dumps(metadata)) == metadata
     assert metadata["python"] == platform.python_version()
     assert metadata["mltrain"] == __version__

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from images import PIXEL
 
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.files import read_json
@@ -32,7 +33,7 @@ def make(folder: Path, rows: Iterable[tuple[str, str, str, str]]) -> list[Row]:
     rows = list(rows)
     for path, _, _, content in rows:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content)
+        (folder / path).write_text(PIXEL + content)
     return [(path, label, subject) for path, label, subject, _ in rows]
 
 
@@ -46,7 +47,7 @@ def rows(tmp_path: Path) -> list[Row]:
 
 def by_content(result: SplitResult, folder: Path) -> list[frozenset[str]]:
     parts = (result.splits.test, *result.splits.validation)
-    return [frozenset((folder / path).read_text() for path in part) for part in parts]
+    return [frozenset((folder / path).read_text().removeprefix(PIXEL) for path in part) for part in parts]
 
 
 def test_it_is_stratified_and_says_where_it_comes_from(tmp_path: Path, rows: list[Row]) -> None:
@@ -90,7 +91,7 @@ def test_a_single_label_and_wrong_shares_are_refused(tmp_path: Path, rows: list[
 
 def test_too_few_groups_are_refused(tmp_path: Path, rows: list[Row]) -> None:
     table = write(tmp_path, [(path, label, str(number % 4)) for number, (path, label, _) in enumerate(rows)])
-    with pytest.raises(DataError, match="is in 4 separate groups only: 5 folds and a test set need 6"):
+    with pytest.raises(DataError, match="is in 4 separate groups only; 5 folds and a test set need 6"):
         split_table(table, group_column="subject")
 
 
