@@ -30,5 +30,5 @@ def _loopback() -> str | None:
     """Return the name of the interface that has 127.0.0.1."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(found.family == socket.AF_INET and found.address == "127.0.0.1" for found in addresses):
-            return name
+            return str(name)
     return None

@@ -17,6 +17,7 @@ __all__ = ["OnCorrupt", "corrupt_images", "left_out", "sound_images"]
 OnCorrupt = Literal["stop", "skip"]
 
 _SHOWN = 3
+_LISTED = 50
 
 
 def sound_images(splits: LabelledSplits, on_corrupt: OnCorrupt) -> LabelledSplits:
@@ -52,11 +53,11 @@ def corrupt_images(root: Path, flaws: Mapping[str, str], skip: str) -> DataError
         ((path, flaw),) = flaws.items()
         fix = f"Replace it with a whole image, or leave it out with {skip}."
         return DataError(flaw, where=printable(str(root / path)), fix=fix)
-    return DataError(
-        f"{len(flaws)} images cannot be used: {_few_with_causes(flaws)}",
-        where=printable(str(root)),
-        fix=f"Replace them with whole images, or leave them out with {skip}.",
-    )
+    listed = [f"{printable(str(root / path))}: {flaw}." for path, flaw in list(flaws.items())[:_LISTED]]
+    more = f" (the first {_LISTED} are listed)" if len(flaws) > _LISTED else ""
+    total = f"{printable(str(root))}: {len(flaws)} images cannot be used{more}."
+    mend = f"Replace them with whole images, or leave them out with {skip}."
+    return DataError("images that cannot be used", problems=[*listed, f"{total} {mend}"])
 
 
 def left_out(flaws: Mapping[str, str], of: str = "") -> str:

@@ -86,10 +86,10 @@ def write_address(folder: RunFolder, *, uri: str, experiment_id: str, run_id: st
 
 
 def _is_address(entry: Any) -> bool:
-    texts = (
-        [entry.get(key) for key in ("experiment_id", "run_id", "tracking_uri")] if isinstance(entry, dict) else [None]
-    )
-    return all(isinstance(text, str) for text in texts) and all(map(_ID.fullmatch, texts[:2]))
+    if not isinstance(entry, dict) or not isinstance(entry.get("tracking_uri"), str):
+        return False
+    ids = [entry.get(key) for key in ("experiment_id", "run_id")]
+    return all(isinstance(name, str) and _ID.fullmatch(name) for name in ids)
 
 
 def _absolute(uri: str) -> str:

@@ -98,8 +98,8 @@ def test_fault_03_web_pages_called_jpg(tmp_path: Path) -> None:
     ants = divided_images(tmp_path) / "train" / "ants"
     for path in ants.iterdir():
         path.write_bytes(WEB_PAGE)
-    first, second, third, _ = sorted(f"train/ants/{path.name}" for path in ants.iterdir())
-    check(3, ml_train(tmp_path), first=first, second=second, third=third)
+    first, second, third, fourth = sorted(f"train/ants/{path.name}" for path in ants.iterdir())
+    check(3, ml_train(tmp_path), first=first, second=second, third=third, fourth=fourth)
     check(3, ml_train(tmp_path, "data.on_corrupt=skip"), "all", first=first)
 
 

@@ -108,7 +108,7 @@ def test_what_differs_is_told_before_it_trains(run: Path, capsys: pytest.Capture
 
 def test_other_data_is_refused_before_it_trains(run: Path) -> None:
     edit_config(run, data={"noise": 0.2})
-    with pytest.raises(DataError, match="contents differ \(their digest was"):
+    with pytest.raises(DataError, match=r"contents differ \(their digest was"):
         rerun(run)
     assert [path.name for path in Path("runs").iterdir()] == ["it"]
 
