@@ -3,7 +3,7 @@
 A reader has gone through `get-started.md` first: each other page begins in a copy of the folder that it leaves, without
 MLflow. README's commands run as a shell runs them, those of the other pages in processes that have imported torch. A
 block of commands that fail is followed by a block of text: the errors they print, one a line, with `...` for what
-differs.
+differs. Blocks called slow are run by `make test-slow`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ BLOCK = re.compile(r"^ *```(bash|python|yaml|text)([^\n]*)\n(.*?)^ *```", re.MUL
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)[^)]*\)")
 # Installing, and what installs first, is tested by tests/acceptance/test_demo.py.
 INSTALLS = ("pip install .", "make demo")
-START = ROOT / "docs" / "get-started.md"
+DOCS = ROOT / "docs"
+START = DOCS / "get-started.md"
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
 def environment() -> dict[str, str]:
@@ -45,10 +46,12 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 Runner = Callable[[list[str], Path], subprocess.CompletedProcess[str]]
 
 
-def follow(page: Path, folder: Path, runner: Runner) -> None:
+def follow(page: Path, folder: Path, runner: Runner, *, slow: bool = False) -> None:
     """Do in a folder what a page tells its reader to do, and compare what it prints."""
     errors: list[str] = []
     for kind, info, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if slow != ("slow" in info):
+            continue
         if kind == "text":
             check_errors(text, errors)
         elif target := re.search(r"file=(\S+)", info):
@@ -105,6 +108,20 @@ def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> N
         folder = tmp_path / "reader"
         shutil.copytree(started, folder, symlinks=True)
         follow(page, folder, run if page == README else run_warm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [DOCS / "resuming.md"], ids=lambda page: page.name)
+def test_what_takes_longer_works(page: Path, started: Path, tmp_path: Path) -> None:
+    assert "```bash slow" in page.read_text(encoding="utf-8")
+    folder = tmp_path / "reader"
+    shutil.copytree(started, folder, symlinks=True)
+    follow(page, folder, run, slow=True)
+
+
+def test_every_page_with_slow_commands_has_its_test() -> None:
+    slow = [page for page in PAGES if "```bash slow" in page.read_text(encoding="utf-8")]
+    assert slow == [DOCS / "resuming.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
