@@ -43,13 +43,15 @@ class Checkpointing(Callback):
         """Make rankings and pointers agree with what is there.
 
         A run killed between a commit and its pointer has an old pointer. One that continues from an older checkpoint
-        may rank epochs whose own checkpoints a better one has displaced since.
+        may rank epochs whose own checkpoints a better one has displaced since, and go back to one that is gone.
         """
         for name, ranking in self._rankings.items():
             lost = [entry for entry in ranking if not loop.checkpoints.at(entry["checkpoint"]).is_dir()]
             for entry in lost:
                 log.warning("%s, among the best, is there no longer; it is left out.", entry["checkpoint"])
             self._rankings[name] = [entry for entry in ranking if entry not in lost]
+        if self._due is not None and not loop.checkpoints.at(self._due).is_dir():
+            self._due = None
         self._tell(loop)
         if loop.is_main:
             loop.checkpoints.apply(loop.checkpoints.retention)

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from mltrain.core.errors import HardwareError
 from mltrain.data.loader import Batch, EvaluationLoader
 from mltrain.tasks.base import Task
+from mltrain.trainers.memory import is_out_of_memory
 from mltrain.trainers.meter import Meter
 
 __all__ = ["evaluate"]
@@ -45,6 +47,14 @@ def evaluate(
                 losses = task.losses(model, batch)
             if not filler:
                 meter.add(losses, batch, weights(host_batch, filler=False))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise HardwareError(
+            "out of memory in an evaluation",
+            where="training.eval_batch_size",
+            fix="Lower it: no result depends on it. Then continue with --resume.",
+        ) from error
     finally:
         model.train(was_training)
     return meter

@@ -47,6 +47,14 @@ class NonFinitePolicy:
         """Take note of a step that was taken."""
         self._in_a_row = 0
 
+    def state(self) -> int:
+        """Return how many steps in a row were not sound."""
+        return self._in_a_row
+
+    def load(self, state: int) -> None:
+        """Take back a state."""
+        self._in_a_row = state
+
     def meet(self, trainer: Trainer) -> None:
         """Deal with the window at the trainer's position. Every process must call it.
 

@@ -55,6 +55,7 @@ def load_state(trainer: Trainer, folder: Path) -> None:
     trainer.timing.load(state["timing"])
     trainer.schedule.load(state["schedule"])
     trainer.microbatches.load(state["microbatches"])
+    trainer.nonfinite.load(state["nonfinite_in_a_row"])
     trainer.load_extra_state(state["trainer"])
     _load_meters(trainer, state["meters"])
     for callback in trainer.callbacks:
@@ -103,6 +104,7 @@ def _values(trainer: Trainer, meters: list[dict[str, Any]]) -> dict[str, Any]:
         "timing": trainer.timing.state(),
         "schedule": trainer.schedule.state(),
         "microbatches": trainer.microbatches.state(),
+        "nonfinite_in_a_row": trainer.nonfinite.state(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "meters": meters,
         "callbacks": {type(callback).__name__: _callback_state(callback) for callback in trainer.callbacks},

@@ -212,3 +212,13 @@ def test_rolling_back_needs_a_checkpoint_from_the_start_which_is_kept(tmp_path: 
         loop.save_checkpoint()
     assert loop.kept == [0, 10, 11]
     assert loop.checkpoints.anchor == name(0)
+
+
+def test_a_checkpoint_to_roll_back_to_that_is_gone_is_made_anew(tmp_path: Path) -> None:
+    loop = FakeLoop(tmp_path / "checkpoints", 4, every_n_epochs=4)
+    loop.callback = Checkpointing(CheckpointingSection(every_n_epochs=4), "val/accuracy", "max", rolls_back=True)
+    loop.callback.load({"rankings": {}, "due": name(40)})
+    loop.position = Position(epoch=0, window=3, step=3)
+    loop.callback.on_fit_start(loop)  # type: ignore[arg-type]
+    assert loop.checkpoints.anchor == name(3)
+    assert loop.kept == [3]

@@ -264,6 +264,4 @@ def test_a_monitor_watched_for_the_wrong_extreme_is_warned_of(train: Callable[..
     code, text = train("early_stopping.enabled=true", "early_stopping.monitor=train_loss", "early_stopping.mode=max")
     assert code == 0
     (warning,) = [line for line in text.splitlines() if " WARNING " in line]
-    assert warning.endswith(
-        "early_stopping.monitor: the mode is max, but of train_loss the other extreme is better."
-    )
+    assert warning.endswith("early_stopping.monitor: the mode is max, but of train_loss the other extreme is better.")

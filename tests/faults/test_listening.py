@@ -108,7 +108,7 @@ def test_the_ui_listens_on_loopback_and_a_kill_takes_its_server_along(trained: t
 
 @pytest.mark.slow
 def test_two_processes_of_one_machine_listen_on_loopback(vectors: dict[str, Any], tmp_path: Path) -> None:
-    """All but the launcher's own store, which torch opens on every interface: see docs/faults.md."""
+    """All but the launcher's own store, which torch opens on every interface: see docs/resuming.md."""
     config = {**vectors, "training": {"num_epochs": 9999, "batch_size": 4, "trainer_type": "accelerate"}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "no"]

@@ -144,3 +144,15 @@ def test_sizes_fall_to_one_group_and_each_divides_the_one_before(groups: int, gr
     assert found[-1] == group_size
     assert all(larger % smaller == 0 and larger > smaller for larger, smaller in itertools.pairwise(found))
     assert all(size % group_size == 0 for size in found)
+
+
+def test_in_an_evaluation_the_batch_to_lower_is_named(train_vectors: Any) -> None:
+    class HungryEvaluation(TASKS.get("vectors")):  # type: ignore[misc]
+        def losses(self, model: Any, batch: Any) -> Losses:
+            if not model.training:
+                raise torch.OutOfMemoryError("the test says so")
+            return super().losses(model, batch)
+
+    register_task("hungry_evaluation")(HungryEvaluation)
+    with pytest.raises(HardwareError, match=r"training\.eval_batch_size: out of memory in an evaluation\. Lower it"):
+        train_vectors({"task": "hungry_evaluation"})
