@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 
@@ -23,6 +24,7 @@ def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_script_of_the_docs_runs(tmp_path: Path) -> None:
     result = python(str(ROOT / "docs" / "python_interface.py"), folder=tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]

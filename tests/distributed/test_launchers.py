@@ -38,8 +38,24 @@ def expected(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> st
     return str(train_vectors({"run.dir": str(tmp_path_factory.mktemp("expected"))}).summary["model_digest"])
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize("trainer", ["standard", "accelerate"])
+@pytest.mark.parametrize(
+    ("launcher", "trainer"),
+    [
+        ("ml-train", "standard"),
+        ("accelerate launch -m mltrain", "accelerate"),
+        *(
+            pytest.param(launcher, trainer, marks=pytest.mark.slow)
+            for launcher, trainer in [
+                ("ml-train", "accelerate"),
+                ("python -m mltrain", "standard"),
+                ("python -m mltrain", "accelerate"),
+                ("accelerate launch mltrain", "standard"),
+                ("accelerate launch mltrain", "accelerate"),
+                ("accelerate launch -m mltrain", "standard"),
+            ]
+        ),
+    ],
+)
 def test_same_digest(launcher: str, trainer: str, vectors: dict[str, Any], expected: str, tmp_path: Path) -> None:
     if launcher == "ml-train" and not shutil.which(LAUNCHERS[launcher][0]):
         pytest.fail("ml-train is not installed beside this Python")

@@ -86,12 +86,14 @@ def trained(vectors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
         return folder, listening(family(process.pid))
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_and_mlflow_listens_to_nobody(trained: tuple[Path, dict[str, Any]]) -> None:
     _, found = trained
     assert any("mltrain.tracking.follower" in command for command in found)
     assert all(address in LOOPBACK for sockets in found.values() for address, _ in sockets), found
 
 
+@pytest.mark.slow
 def test_the_ui_listens_on_loopback_and_a_kill_takes_its_server_along(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = trained
     with started(["-m", "mltrain", "ui", "--port", "0"], folder) as process:

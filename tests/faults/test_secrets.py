@@ -58,6 +58,7 @@ def traces(secret: str) -> list[bytes]:
     return [secret.encode(), *(base64.b64encode(text.encode()).rstrip(b"=") for text in (secret, f"me:{secret}"))]
 
 
+@pytest.mark.slow
 def test_a_run_that_succeeds_and_one_that_fails_write_no_secret(vectors: dict[str, Any], tmp_path: Path) -> None:
     sinks = {"mlflow": {"enabled": True, "finish_timeout_s": 60.0}, "tensorboard": {"enabled": True}}
     if importlib.util.find_spec("wandb") is not None:

@@ -10,6 +10,7 @@ from torch import nn
 from vectors_task import VectorTask
 
 from mltrain.callbacks.base import Callback, Loop, register_callback
+from mltrain.core.files import read_json
 from mltrain.tasks.base import Losses, register_task
 
 UNSEEDED = np.random.default_rng()
@@ -50,6 +51,6 @@ class SeededOnce(Shifted):
 class TellsOfResuming(Callback):
     """Logs what only a resumed run has."""
 
-    def on_epoch_start(self, loop: Loop) -> None:
-        if loop.position.window:
+    def on_fit_start(self, loop: Loop) -> None:
+        if len(read_json(loop.folder.metadata)["segments"]) > 1:
             loop.log({"mine/resumed_at": float(loop.position.step)})

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from runs import history
 
 from mltrain.core.errors import RunFolderError
 from mltrain.core.files import read_json
@@ -40,24 +39,6 @@ def wait_for_metrics(folder: Path, lines: int) -> None:
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < lines:
         assert time.monotonic() < end, "the run did not start to train"
         time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def straight(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return train_vectors({**SETTINGS, "run.dir": str(tmp_path_factory.mktemp("straight"))})
-
-
-def test_sigkill_leaves_a_run_that_continues(
-    vectors: dict[str, Any], straight: Any, train_vectors: Any, tmp_path: Path
-) -> None:
-    process = start(vectors, tmp_path, "checkpointing.every_n_steps=3")
-    wait_for_metrics(tmp_path, 12)
-    process.kill()
-    process.communicate(timeout=60)
-    assert read_json(tmp_path / "runs" / "it" / "summary.json")["status"] == "running"
-    resumed = train_vectors({}, config=None, resume=tmp_path / "runs" / "it")
-    assert resumed.summary["model_digest"] == straight.summary["model_digest"]
-    assert history(resumed.folder) == history(straight.folder)
 
 
 def test_resume_auto_finds_the_unfinished_run(train_vectors: Any) -> None:

@@ -102,7 +102,7 @@ def test_the_run_folder_is_whole(straight: Any) -> None:
 def test_other_data_is_refused_on_resume() -> None:
     stopped = fit(config(callbacks={"stop_at": {"step": 2}}))
     trainer = mltrain.Trainer(network(), Points(50, scale=2.0), Points(21), CONFIG, test_dataset=Points(17))
-    with pytest.raises(ConfigError, match=r"data .digest"):
+    with pytest.raises(ConfigError, match=r"the data is not that of the run: contents differ"):
         trainer.fit(stopped.folder, verbose=False)
 
 

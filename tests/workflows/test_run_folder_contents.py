@@ -24,12 +24,12 @@ import mltrain
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.config.load import load_config
 from mltrain.core.digest import model_digest
-from mltrain.core.errors import DataError
 from mltrain.core.files import read_json
 from mltrain.models.registry import logits_of
 from mltrain.tasks.base import task_config_class
 from mltrain.tasks.image_classification import ImageClassification
 from mltrain.tracking.run_facts import flatten
+from mltrain.trainers.nonfinite import NonFiniteLossError
 
 FILES = [
     "config.yaml", "metadata.json", "requirements.txt", "summary.txt", "summary.json", "metrics.jsonl",
@@ -88,12 +88,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     try:
         result = mltrain.train(config)
         second = mltrain.train(config, WITHOUT_MLFLOW)
-        bad = project / "data" / "halves" / (project / "data/halves/splits/fold_0_train.txt").read_text().split()[0]
-        content = bad.read_bytes()
-        bad.write_bytes(bytes(len(content)))
-        with pytest.raises(DataError):
-            mltrain.train(config, {"run.name": "failed"})
-        bad.write_bytes(content)
+        with pytest.raises(NonFiniteLossError):
+            mltrain.train(config, {"run.name": "failed", "optimizer.lr": 1e38, "training.max_grad_norm": None})
     finally:
         os.chdir(before)
     commit = subprocess.run(
@@ -263,7 +259,7 @@ def test_mlflow_has_parameters_tags_data_and_artifacts(run: Any, tracked: dict[s
 def test_a_failed_run_is_failed_everywhere(run: Any, tracked: dict[str, Run]) -> None:
     summary = read_json(run.project / "runs" / "failed" / "summary.json")
     assert summary["status"] == "failed"
-    assert "DataError" in summary["reason"]
+    assert "NonFiniteLossError" in summary["reason"]
     assert summary["model_digest"] is None
     assert summary["best"] is None
     assert "failed" in (run.project / "runs" / "failed" / "summary.txt").read_text()
