@@ -31,6 +31,7 @@ class Checkpointing(Callback):
         self._section, self._monitor, self._rolls_back = section, monitor, rolls_back
         self._modes = {metric_name(name): mode for name, mode in section.also_best.items()} | {monitor: mode}
         self._rankings: dict[str, list[Entry]] = {name: [] for name in self._modes}
+        self._aside: dict[str, list[Entry]] = {}
         self._due: str | None = None
 
     @property
@@ -45,7 +46,7 @@ class Checkpointing(Callback):
         A run killed between a commit and its pointer has an old pointer. One that continues from an older checkpoint
         may rank epochs whose own checkpoints a better one has displaced since, and go back to one that is gone.
         """
-        for name, ranking in self._rankings.items():
+        for name, ranking in [*self._rankings.items()]:
             lost = [entry for entry in ranking if not loop.checkpoints.at(entry["checkpoint"]).is_dir()]
             for entry in lost:
                 log.warning("%s, among the best, is there no longer; it is left out.", entry["checkpoint"])
@@ -75,12 +76,13 @@ class Checkpointing(Callback):
 
     def state(self) -> dict[str, Any]:
         """Return the rankings, and the last checkpoint that was due."""
-        return {"rankings": self._rankings, "due": self._due}
+        return {"rankings": {**self._rankings, **self._aside}, "due": self._due}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back a state; of metrics that count no longer nothing is taken."""
-        saved = state["rankings"]
-        self._rankings = {name: [dict(entry) for entry in saved.get(name, [])] for name in self._modes}
+        """Take back a state; rankings by metrics that count no longer are kept aside, in case they count again."""
+        saved = {name: [dict(entry) for entry in ranking] for name, ranking in state["rankings"].items()}
+        self._rankings = {name: saved.pop(name, []) for name in self._modes}
+        self._aside = saved
         self._due = state["due"]
 
     def _rank(self, name: str, value: float | None, epoch: int, loop: Loop) -> bool:
@@ -97,7 +99,7 @@ class Checkpointing(Callback):
         ranking.insert(place, {"value": value, "epoch": epoch + 1, "step": step, "checkpoint": checkpoint})
         del ranking[self._section.keep_top_k :]
         if place == 0:
-            log.info("Best %s so far: %.4f; saved as %s.", name, value, checkpoint)
+            log.info("Best %s so far: %.4f; saving it as %s.", name, value, checkpoint)
         return True
 
     def _save(self, loop: Loop) -> None:

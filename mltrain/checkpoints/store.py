@@ -98,7 +98,7 @@ class CheckpointStore:
     def at(self, name: str) -> Path:
         """Return the place of a checkpoint; raises CheckpointError for a name that is none, such as a path."""
         if not _NAME.fullmatch(name):
-            raise _no_checkpoint(name)
+            raise _no_checkpoint(str(self.folder / name))
         return self.folder / name
 
     def list(self) -> list[Path]:

@@ -46,7 +46,7 @@ class HostTensors:
             if original != name:
                 aliases[name] = original
                 continue
-            copies[name] = _room_for(tensor, old.get(name)).copy_(tensor.detach(), non_blocking=True)
+            copies[name] = _room_for(tensor, old.get(name)).copy_(tensor.detach(), non_blocking=tensor.is_cuda)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
         return cls(copies, aliases)

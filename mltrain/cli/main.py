@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mltrain.cli.failures import guarded
 from mltrain.core.registry import nearest
+from mltrain.core.version import __version__
 
 __all__ = ["COMMANDS", "main"]
 
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"mltrain {__version__}", help="show the version")
     module.add_arguments(parser)
     parsed = parser.parse_intermixed_args(words)
     return guarded(module.run, parsed, debug=parsed.debug)
@@ -80,8 +82,6 @@ def _take_verb(words: list[str]) -> str | None:
 def _overview(words: Sequence[str]) -> int:
     """Answer a call without a verb."""
     if words[:1] == ["--version"]:
-        from mltrain.core.version import __version__
-
         print(f"mltrain {__version__}")
         return 0
     lines = [f"  {verb:<13} {text}" for verb, (_, text) in COMMANDS.items()]

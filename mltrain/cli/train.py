@@ -16,6 +16,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from mltrain.cli.early_signals import leave_on_signals
+
 __all__ = ["add_arguments", "add_keys", "given_keys", "leave_process_group", "run"]
 
 # flag -> (key, help)
@@ -59,6 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     interrupted jobs again need not know the reason.
     """
     started = time.monotonic()
+    with leave_on_signals():
+        return _run(arguments, started)
+
+
+def _run(arguments: argparse.Namespace, started: float) -> int:
     from mltrain.core.errors import ConfigError
     from mltrain.core.logging import open_console_log
 

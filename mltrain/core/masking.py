@@ -8,16 +8,19 @@ __all__ = ["HIDDEN", "has_password", "masked"]
 
 HIDDEN = "***"
 
-_NAMES = "password|passwd|pwd|token|secret|api_?key|access_?key"
+_NAMES = "password|passwd|pwd|token|secret|api_?key|access_?key|signature|sig|key"
 _PATTERNS = (
     # http://user:PASSWORD@host. What stands after a slash is the address's path.
-    (re.compile(r"(://[^/@\s:]*):(?!\*\*\*@)[^/@\s]+@"), rf"\1:{HIDDEN}@"),
+    (re.compile(r"(://[^/@\s:]*):(?!\*\*\*@)[^/\s]+@"), rf"\1:{HIDDEN}@"),
     # Databases take a slash in a password: postgresql://user:PASS/WORD@host.
-    (re.compile(r"((?<![a-z0-9+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^/@\s:]+):(?!\*\*\*@)[^@\s]+@"), rf"\1:{HIDDEN}@"),
+    (
+        re.compile(r"((?<![a-z0-9+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^/@\s:]+):(?!\*\*\*@|\d+/)[^@\s]+@"),
+        rf"\1:{HIDDEN}@",
+    ),
     # https://TOKEN@host: a server knows no user without a password.
     (re.compile(r"(\bhttps?://)(?!\*\*\*@)[^/@\s:]+@"), rf"\1{HIDDEN}@"),
     # postgresql://host/db?password=PASSWORD
-    (re.compile(rf"([?&](?:ssl)?(?:{_NAMES})=)(?!\*\*\*)[^&\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(rf"([?&][\w.-]*(?:{_NAMES})=)(?!\*\*\*)[^&\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
 )
 
 

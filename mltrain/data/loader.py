@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import itertools
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -126,9 +128,21 @@ def _data_loader(
         pin_memory=settings.pin_memory,
         prefetch_factor=settings.prefetch_factor if settings.num_workers > 0 else None,
         persistent_workers=persistent and settings.num_workers > 0,
+        worker_init_fn=_ignore_lost_connections,
         # iter(DataLoader) draws a base seed: from here, not from the model's generator.
         generator=torch.Generator(),
     )
+
+
+def _ignore_lost_connections(_: int) -> None:
+    """Keep a loader process from printing that the training process has gone while it was handing over a batch."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            usual(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class TrainingStream:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mltrain.core.errors import HardwareError
 from mltrain.core.logging import log
@@ -45,8 +48,11 @@ class Attempts:
             window = self._rehearsed(window, stream)
         while True:
             trainer.finite.begin_step()
+            trainer.updating = False
             if fits_memory(lambda tried=window: trainer.step(tried)):  # type: ignore[misc]
                 return
+            if trainer.updating:
+                raise self._in_update()
             if trainer.processes.count > 1:
                 raise self._too_late()
             window = self._cut_smaller(stream)
@@ -55,7 +61,11 @@ class Attempts:
         """Return the window, cut so that a microbatch fits each process."""
         while True:
             batches = list(window.batches)
+            # A model may draw from these; the step itself is to find them as if nothing had been tried.
+            generators = random.getstate(), np.random.get_state()
             fits = fits_memory(lambda tried=batches[0]: self._rehearse(tried))  # type: ignore[misc]
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])
             if not self._trainer.processes.any(not fits):
                 self._forget()
                 return dataclasses.replace(window, batches=iter(batches))
@@ -91,6 +101,13 @@ class Attempts:
     def _forget(self) -> None:
         self._trainer.update.clear()
         self._trainer.buffer_guard.put_back()
+
+    def _in_update(self) -> HardwareError:
+        return HardwareError(
+            f"out of memory in step {self._trainer.position.step + 1}, in the optimizer, which keeps its own state",
+            where="optimizer.name",
+            fix="Use one with less state (sgd), a smaller model or a machine with more memory.",
+        )
 
     def _too_late(self) -> HardwareError:
         return HardwareError(

@@ -21,7 +21,7 @@ from mltrain.core.seeding import mix, stream_key
 from mltrain.data.loader import TrainingStream, Window
 from mltrain.trainers.attempts import Attempts
 from mltrain.trainers.devices import new_accelerator, seed_everything
-from mltrain.trainers.evaluation import evaluate
+from mltrain.trainers.evaluation import evaluate, evaluate_in_memory
 from mltrain.trainers.meter import Meter
 from mltrain.trainers.nonfinite import late_error
 from mltrain.trainers.parts import TrainerParts
@@ -65,7 +65,11 @@ class Trainer(TrainerParts):
                 with self.autocast():
                     losses = self.task.losses(self.model, batch)
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
-            if not (window.filler or self.finite.watch(losses.values, step=step, microbatch=number - 1)):
+            if window.filler:
+                continue
+            if self.finite.watch(losses.values, step=step, microbatch=number - 1):
+                self.meter.leave_out(losses)
+            else:
                 self.meter.add(losses, batch, weights)
         self.processes.agree_on_step(self.finite, self.stop)
         self._update()
@@ -147,14 +151,18 @@ class Trainer(TrainerParts):
     def evaluate(self, split: str) -> Meter | None:
         """Return what a split adds up to over all ranks with the evaluated weights; None when the run is to stop."""
         self.processes.share_buffers(self.evaluated_model)
-        own = evaluate(
-            self.task,
-            self.evaluated_model,
-            self.loaders.evaluation(split),
-            to_device=self.to_device,
-            weights=self.weighing.of_batch,
-            autocast=self.autocast,
-            interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
+        own = evaluate_in_memory(
+            self.loaders,
+            split,
+            lambda loader: evaluate(
+                self.task,
+                self.evaluated_model,
+                loader,
+                to_device=self.to_device,
+                weights=self.weighing.of_batch,
+                autocast=self.autocast,
+                interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
+            ),
         )
         return None if own is None else self._merged(own)
 
@@ -204,6 +212,7 @@ class Trainer(TrainerParts):
 
     def _update(self) -> None:
         """Take the optimizer step, unless the loss or the gradient forbids it."""
+        self.updating = True
         immediate = self.finite.immediate
         self.grad_norm = None if self.finite.bad else self.update.clip(want_norm=immediate or self._logs_next)
         if self.finite.bad or (immediate and not self.update.is_sound(self.grad_norm)):

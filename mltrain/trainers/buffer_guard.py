@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mltrain.trainers.buffers import buffer_places
+
 __all__ = ["BufferGuard"]
 
 
@@ -20,17 +22,17 @@ class BufferGuard:
 
     def __init__(self, model: nn.Module) -> None:
         saved = model.state_dict(keep_vars=True)
-        self._buffers = [buffer for name, buffer in model.named_buffers() if name in saved]
-        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+        self._places = [place for name, place in buffer_places(model).items() if name in saved]
+        self._kept = [place.tensor.detach().clone() for place in self._places]
 
     @torch.no_grad()
     def keep(self) -> None:
         """Keep the buffers as they are."""
-        if self._buffers:
-            torch._foreach_copy_(self._kept, self._buffers)
+        if self._places:
+            torch._foreach_copy_(self._kept, [place.tensor for place in self._places])
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Give the buffers the values that they had when they were last kept."""
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._kept)
+        if self._places:
+            torch._foreach_copy_([place.tensor for place in self._places], self._kept)

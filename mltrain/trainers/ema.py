@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
+
+from mltrain.trainers.buffers import buffer_places
 
 __all__ = ["EMA"]
 
@@ -28,7 +30,12 @@ class EMA:
         self._decay = decay
         self._averages: list[torch.Tensor] = [p for p in self.model.parameters() if p.is_floating_point()]
         self._weights: list[torch.Tensor] = [p for p in model.parameters() if p.is_floating_point()]
-        self._copies = list(_pairs(self.model, model))
+        self._copies = [
+            (mine, theirs)
+            for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True)
+            if not mine.is_floating_point()
+        ]
+        self._buffers = list(zip(buffer_places(self.model).values(), buffer_places(model).values(), strict=True))
 
     @torch.no_grad()
     def update(self) -> None:
@@ -36,6 +43,8 @@ class EMA:
         torch._foreach_lerp_(self._averages, self._weights, 1.0 - self._decay)
         for target, source in self._copies:
             target.copy_(source)
+        for mine, theirs in self._buffers:
+            mine.tensor.copy_(theirs.tensor)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the averaged model's state dict."""
@@ -44,11 +53,3 @@ class EMA:
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take back a state dict."""
         self.model.load_state_dict(state)
-
-
-def _pairs(target: nn.Module, source: nn.Module) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the tensors that are copied, not averaged: buffers, and parameters that are not of floating point."""
-    yield from zip(target.buffers(), source.buffers(), strict=True)
-    for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
-        if not mine.is_floating_point():
-            yield mine, theirs

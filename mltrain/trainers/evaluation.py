@@ -11,7 +11,8 @@ from torch import nn
 from mltrain.core.errors import HardwareError
 from mltrain.data.loader import Batch, EvaluationLoader
 from mltrain.tasks.base import Task
-from mltrain.trainers.memory import is_out_of_memory
+from mltrain.trainers.loaders import Loaders
+from mltrain.trainers.memory import fits_memory
 from mltrain.trainers.meter import Meter
 
 __all__ = ["evaluate"]
@@ -47,14 +48,30 @@ def evaluate(
                 losses = task.losses(model, batch)
             if not filler:
                 meter.add(losses, batch, weights(host_batch, filler=False))
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise HardwareError(
-            "out of memory in an evaluation",
-            where="training.eval_batch_size",
-            fix="Lower it: no result depends on it. Then continue with --resume.",
-        ) from error
     finally:
         model.train(was_training)
     return meter
+
+
+def evaluate_in_memory(
+    loaders: Loaders, split: str, evaluate_with: Callable[[EvaluationLoader], Meter | None]
+) -> Meter | None:
+    """Evaluate a split; where memory does not suffice, once more from its beginning, in smaller batches.
+
+    Args:
+        loaders: give the split's loader, and smaller batches from then on.
+        split: its name.
+        evaluate_with: evaluates with a loader.
+
+    Raises:
+        HardwareError: not even one example fits; or one of several processes, which evaluate in step, has no room.
+    """
+    found: list[Meter | None] = []
+    while not fits_memory(lambda: found.append(evaluate_with(loaders.evaluation(split)))):
+        if not loaders.make_evaluation_smaller():
+            raise HardwareError(
+                "out of memory in an evaluation",
+                where="training.eval_batch_size",
+                fix="Lower it: no result depends on it. Then continue with --resume.",
+            )
+    return found[-1]

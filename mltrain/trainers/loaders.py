@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from mltrain.config.schema import Config
+from mltrain.core.logging import log
 from mltrain.data.batches import collated
 from mltrain.data.loader import EvaluationLoader, Plan, TrainingStream
 from mltrain.data.plan import Cut, OrderedPlan, Position
@@ -65,6 +66,17 @@ class Loaders:
                 settings=self.settings,
             )
         return self._evaluation[split]
+
+    def make_evaluation_smaller(self) -> bool:
+        """Halve the batches of all evaluations; returns False where that cannot be: see `evaluate_in_memory`."""
+        if self._eval_batch_size == 1 or self._processes > 1:
+            return False
+        self.close()
+        before, self._eval_batch_size = self._eval_batch_size, self._eval_batch_size // 2
+        log.warning(
+            "Out of memory in an evaluation with batches of %d: once more with %d.", before, self._eval_batch_size
+        )
+        return True
 
     def _largest_batch_bytes(self) -> int:
         sample = self.splits["train"].load(0, None)

@@ -11,10 +11,14 @@ import torch
 __all__ = ["fits_memory", "is_out_of_memory"]
 
 
+# Of the CPU's allocator, of MPS and of CUDA's libraries, which raise no kind of their own.
+_TEXTS = ("can't allocate memory", "backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of torch or Python says that memory ran out, on the host or on a device."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
     )
 
 

@@ -47,16 +47,21 @@ class Meter:
         self._passed += len(losses.values)
         if self._passed <= self._of_window:
             return
-        self._of_window = self._passed
         if not self._pending:
             _check_count(losses.values, batch)
+        self.metrics.update(losses.outputs, batch)
+        self._of_window = self._passed
         values = {"loss": losses.values.detach()}
         for name, part in losses.parts.items():
             values[name] = part.detach()
         self._pending.append((weights, values))
-        self.metrics.update(losses.outputs, batch)
         if len(self._pending) >= _FOLD_AFTER:
             self._fold()
+
+    def leave_out(self, losses: Losses) -> None:
+        """Pass over a batch of the window."""
+        self._passed += len(losses.values)
+        self._of_window = max(self._of_window, self._passed)
 
     def compute(self) -> dict[str, float]:
         """Return the mean loss, its parts and the task's metrics over everything taken in."""
@@ -72,12 +77,12 @@ class Meter:
         return recent
 
     def state(self) -> dict[str, Any]:
-        """Return everything taken in, as JSON values."""
+        """Return everything taken in, as JSON values; the sums as hexadecimal texts: a part may be infinite."""
         self._fold()
         return {
-            "sums": dict(self._sums),
-            "weight": self._weight,
-            "recent": [self._recent, self._recent_weight],
+            "sums": {name: total.hex() for name, total in self._sums.items()},
+            "weight": self._weight.hex(),
+            "recent": [self._recent.hex(), self._recent_weight.hex()],
             "metrics": self.metrics.state(),
         }
 
@@ -85,10 +90,10 @@ class Meter:
         """Add what another meter took in."""
         self._fold()
         for name, total in state["sums"].items():
-            self._sums[name] = self._sums.get(name, 0.0) + total
-        self._weight += state["weight"]
-        self._recent += state["recent"][0]
-        self._recent_weight += state["recent"][1]
+            self._sums[name] = self._sums.get(name, 0.0) + float.fromhex(total)
+        self._weight += float.fromhex(state["weight"])
+        self._recent += float.fromhex(state["recent"][0])
+        self._recent_weight += float.fromhex(state["recent"][1])
         self.metrics.merge(state["metrics"])
 
     def _fold(self) -> None:

@@ -8,7 +8,7 @@ again when the run is resumed from before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mltrain.core.errors import MltrainError
@@ -22,6 +22,9 @@ __all__ = ["NonFiniteLossError", "NonFinitePolicy", "late_error"]
 
 _MOST_IN_A_ROW = 10
 _SHOWN = 8
+# So few samples are to blame themselves; of a whole microbatch the weights are.
+_FEW = 2
+_LOOK = "Look at these samples, or leave such steps out with training.on_nonfinite=skip. Saved checkpoints are sound."
 _MEND = "Lower optimizer.lr, add warm-up or set training.max_grad_norm. Saved checkpoints are sound."
 
 
@@ -61,13 +64,14 @@ class NonFinitePolicy:
         Raises:
             NonFiniteLossError: the run has to stop.
         """
-        found = _found(trainer)
+        examples = [place for places in trainer.processes.gather(_bad_samples(trainer)) for place in places]
+        found = _found(trainer, examples)
         self._in_a_row += 1
         if self._in_a_row >= _MOST_IN_A_ROW:
             raise NonFiniteLossError(f"{found}, as in the {_MOST_IN_A_ROW - 1} steps before it", fix=_MEND)
         done = self._act(trainer)
         if not done:
-            raise NonFiniteLossError(found, fix=_MEND)
+            raise NonFiniteLossError(found, fix=_LOOK if 0 < len(examples) <= _FEW else _MEND)
         log.warning("%s. %s", found[0].upper() + found[1:], done)
 
 
@@ -93,10 +97,9 @@ def _roll_back(trainer: Trainer) -> str:
     return f"Weights and optimizer are taken back to {anchor}; training goes on with the next window."
 
 
-def _found(trainer: Trainer) -> str:
+def _found(trainer: Trainer, examples: Sequence[str]) -> str:
     """Say what is not finite, where, and on which samples."""
     step = trainer.position.step
-    examples = [place for places in trainer.processes.gather(_bad_samples(trainer)) for place in places]
     where = _window_text(trainer, step)
     if not examples:
         log.debug("The samples of the window: %s.", ", ".join(_window_samples(trainer, step)))

@@ -67,6 +67,7 @@ class TrainerParts:
         self.position, self.stop, self.timing = Position(), Stop(), Timing()
         self._saved: Position | None = None
         self.samples_seen = 0
+        self.updating = False
         self.meter = Meter(task.metrics())
         self.grad_norm: torch.Tensor | None = None
         self._set_up()

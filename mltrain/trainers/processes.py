@@ -17,7 +17,6 @@ __all__ = ["Processes"]
 T = TypeVar("T")
 
 _EARLY = 1
-_BAD = 1 << 16
 
 
 class Processes:
@@ -39,10 +38,10 @@ class Processes:
     def agree_on_step(self, finite: FiniteWatch, stop: Stop) -> None:
         """Spread a bad loss, and the wish to stop, before the optimizer step. Every process must call it."""
         if self.count > 1:
-            code = self._maximum(_encode(stop) | (_BAD if finite.bad else 0))
-            finite.bad = code >= _BAD
-            self._take(code % _BAD, stop)
-            self._agreed = code % _BAD > 0
+            code, bad = self._maxima(_encode(stop), int(finite.bad))
+            finite.bad = bad > 0
+            self._take(code, stop)
+            self._agreed = code > 0
 
     def agreed(self, stop: Stop) -> bool:
         """Return whether to stop after this step: the wish itself in one process, else what was agreed on in it."""
@@ -83,9 +82,12 @@ class Processes:
         self._accelerator.wait_for_everyone()
 
     def _maximum(self, code: int) -> int:
-        tensor = torch.tensor(code, device=self._accelerator.device)
+        return self._maxima(code)[0]
+
+    def _maxima(self, *codes: int) -> list[int]:
+        tensor = torch.tensor(codes, device=self._accelerator.device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return int(tensor)
+        return [int(code) for code in tensor.tolist()]
 
     @staticmethod
     def _take(code: int, stop: Stop) -> None:

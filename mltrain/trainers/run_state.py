@@ -117,7 +117,7 @@ def _values(trainer: Trainer, meters: list[dict[str, Any]]) -> dict[str, Any]:
 def _callback_state(callback: Callback) -> dict[str, Any]:
     state = callback.state()
     try:
-        json.dumps(state)
+        json.dumps(state, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"gives a state that cannot be kept ({error})",

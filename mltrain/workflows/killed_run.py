@@ -133,7 +133,7 @@ class KilledRun:
             self._known = len(self._kills)
 
     def _wait_for_lock(self) -> None:
-        """Wait for the killed run's loader workers: they hold the folder's lock until they are gone."""
+        """Wait until the killed processes are gone and the folder's lock with them."""
         end = time.monotonic() + _LOCK_S
         while self.folder.is_dir():
             try:

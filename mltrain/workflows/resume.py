@@ -61,6 +61,7 @@ FREE_KEYS = (
     "training.max_time",
     "training.collective_timeout_s",
 )
+_CHOOSING = ("training.num_epochs", "early_stopping", "callbacks", "checkpointing.selection")
 _FINISHED = ("completed", "early_stopped")
 
 
@@ -73,15 +74,16 @@ class ResumePoint:
 
 
 def find_resume_point(target: Path) -> ResumePoint:
-    """Return where a run folder, or one checkpoint of it, continues.
+    """Return where a run folder, or one checkpoint of it (or a pointer such as `best`), continues.
 
     Raises:
-        CheckpointError: the named checkpoint is damaged. (In a run folder the newest sound one is taken instead.)
+        CheckpointError: the named checkpoint is none, or damaged. (Of a run folder the newest sound one is taken.)
         RunFolderError: not a run, or it cannot be written into, or another process does.
     """
     if target.parent.name == "checkpoints":
         folder = _open(target.parent.parent)
-        checkpoint = folder.checkpoints / target.name
+        store = CheckpointStore(folder.checkpoints)
+        checkpoint = store.pointed(target.name) or store.at(target.name)
         verify_manifest(checkpoint)
         return ResumePoint(folder, checkpoint)
     folder = _open(target)
@@ -108,20 +110,34 @@ def find_named(parent: Path, name: str, config: Config) -> Path | None:
     runs = [path for path in parent.iterdir() if _is_run_of(path, name)] if parent.is_dir() else []
     runs.sort(key=lambda path: (path / "config.yaml").stat().st_mtime_ns, reverse=True)
     unfinished = (path for path in runs if _status(path) not in _FINISHED)
-    finished = (path for path in runs if complete_summary(path, config) is not None)
+    finished = (path for path in runs if _status(path) in _FINISHED and _is_of(path, config))
     return next(unfinished, None) or next(finished, None)
 
 
 def complete_summary(run: Path, config: Config) -> dict[str, Any] | None:
-    """Return the summary of a run that came to its end with this configuration; None: there is something to do."""
+    """Return the summary of a run that came to its end and has nothing left to do with this configuration; or None.
+
+    To a run that is not trained on most keys mean nothing; those that choose its end, its weights or another run do.
+    """
     if _status(run) not in _FINISHED:
         return None
-    then, now = _flat(_resolved(run, config)), _flat(config.model_dump())
-    changed = [key for key in {*then, *now} if then.get(key) != now.get(key)]
-    if any(not _under(key, (*FREE_KEYS, "run", "tracking")) for key in changed):
+    changed = _changed(run, config)
+    if any(_under(key, (*_FIXED, *_CHOOSING)) and not _under(key, FREE_KEYS) for key in changed):
         return None
+    if changed:
+        log.info("What is set otherwise than for %s does nothing to a complete run: %s.", run.name, ", ".join(changed))
     summary: dict[str, Any] = read_json(run / "summary.json")
     return summary
+
+
+def _is_of(run: Path, config: Config) -> bool:
+    """Return whether a run was made with this very configuration, but for what its result does not depend on."""
+    return all(_under(key, (*FREE_KEYS, "run", "tracking")) for key in _changed(run, config))
+
+
+def _changed(run: Path, config: Config) -> list[str]:
+    then, now = _flat(_resolved(run, config)), _flat(config.model_dump())
+    return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
 
 
 def check_num_epochs(point: ResumePoint, config: Config) -> None:

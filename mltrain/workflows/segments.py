@@ -46,7 +46,7 @@ def begin_segment(
             folder, config, data=data, data_files=data_files, initial_weights=weights, window_size=window_size
         )
         for key, (then, now_is) in changes.items():
-            log.info("Changed since the run began: %s from %r to %r.", key, then, now_is)
+            log.warning("Changed since the run began: %s from %r to %r.", key, then, now_is)
         metadata = read_json(folder.metadata)
         start = point.checkpoint.name if point.checkpoint is not None else None
         earlier = read_json(folder.summary) if folder.summary.is_file() else None

@@ -15,6 +15,7 @@ from mltrain.callbacks.epoch_table import EpochTable
 from mltrain.callbacks.progress import Progress
 from mltrain.callbacks.step_log import StepLog
 from mltrain.callbacks.system_metrics import SystemMetrics
+from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.hardware import describe_hardware
 from mltrain.core.logging import LogContext, close_log, log, open_file_log
@@ -93,6 +94,9 @@ class Session:
                 stack.enter_context(self._folder.lock())
                 stack.callback(close_log, open_file_log(self._folder.logs / "train.log"))
                 self._begin(point)
+                if point is not None and point.checkpoint is not None:
+                    # Before the metrics are cut back to it: what is newer would lack them.
+                    CheckpointStore(self._folder.checkpoints).set_aside_after(point.checkpoint)
                 recorder = self._open_recorder(point)
                 stack.callback(recorder.close)
             trainer = None
@@ -130,8 +134,6 @@ class Session:
             announce(trainer, self._hardware)
         if point is not None and point.checkpoint is not None:
             log.info("Continuing from %s.", point.checkpoint)
-            if self._is_main:
-                trainer.checkpoints.set_aside_after(point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
         # A signal after the last epoch may have reached one process only.
         trainer.processes.agree(trainer.stop)

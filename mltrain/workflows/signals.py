@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -16,7 +17,27 @@ __all__ = ["command_signals", "stop_on_signals"]
 
 _Handler = Callable[[int, FrameType | None], None]
 
+_SAME_SIGNAL_S = 0.5
+
 _is_command = False
+
+
+class _First:
+    """The first signal. A launcher or queue may send one to a process and to its group: what follows at once is it."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def is_new(self) -> bool:
+        """Return whether this is the first signal, and take note of it."""
+        is_new = self._at is None
+        if is_new:
+            self._at = time.monotonic()
+        return is_new
+
+    def is_over(self) -> bool:
+        """Return whether the first signal came long enough ago for another one to be meant."""
+        return self._at is not None and time.monotonic() - self._at > _SAME_SIGNAL_S
 
 
 @contextlib.contextmanager
@@ -28,14 +49,13 @@ def command_signals() -> Iterator[None]:
     one raises KeyboardInterrupt.
     """
     global _is_command
-    came = False
+    first = _First()
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal came
-        if came:
+        if first.is_new():
+            raise SignalError(number)
+        if first.is_over():
             os._exit(128 + number)
-        came = True
-        raise SignalError(number)
 
     _is_command = True
     try:
@@ -50,16 +70,15 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     """Turn signals into the wish to stop while the block runs. The handler only sets it; the loop acts on it."""
 
     # Not `stop.signal`: that may be another process's signal, of which this one gets its own a moment later.
-    came = False
+    first = _First()
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal came
-        if came and _is_command:
+        if first.is_new():
+            stop.request("interrupted", f"received {signal.Signals(number).name}", signal=number)
+        elif first.is_over() and _is_command:
             os._exit(128 + number)
-        if came:
+        elif first.is_over():
             raise KeyboardInterrupt
-        came = True
-        stop.request("interrupted", f"received {signal.Signals(number).name}", signal=number)
 
     with _handled_by(handle):
         yield

@@ -76,7 +76,8 @@ def execute(
     with console_log() if verbose else nullcontext():
         LogContext.set()
         auto = resume == "auto"
-        point = find_resume_point(as_path("resume", resume)) if resume is not None and not auto else None
+        target = None if resume is None or auto else as_path("resume", resume, 'a path, or "auto"')
+        point = None if target is None else find_resume_point(target)
         if config is None:
             if point is None:
                 raise ConfigError("no configuration", where="config", fix="Name a YAML file, such as one of configs/.")
@@ -105,6 +106,8 @@ def _run(
         )
         point = find_resume_point(found) if found is not None else None
     if point is not None:
+        if not auto:
+            _refuse_another_place(point.folder, loaded)
         check_num_epochs(point, config)
         summary = complete_summary(point.folder.path, config)
         if summary is not None:
@@ -132,6 +135,19 @@ def _run(
     # The main process writes the model; the others' results read it.
     accelerator.wait_for_everyone()
     return TrainResult(summary, folder.path, session.signal, lambda: task)
+
+
+def _refuse_another_place(folder: RunFolder, loaded: LoadedConfig) -> None:
+    """Raise ConfigError where a run that is continued was given another name or folder by hand."""
+    run = loaded.config.run
+    for key, differs, there in (
+        ("run.name", run.name != folder.name, folder.name),
+        ("run.dir", Path(run.dir).expanduser().resolve() != folder.path.parent, str(folder.path.parent)),
+    ):
+        if key in loaded.overrides and differs:
+            raise ConfigError(
+                f"a run continues in its own place ({there})", where=key, fix="Leave it out, or start a new run."
+            )
 
 
 def _checked_task(config: Config, point: ResumePoint | None, make_task: Callable[[Config], Task]) -> Task:

@@ -222,3 +222,15 @@ def test_a_checkpoint_to_roll_back_to_that_is_gone_is_made_anew(tmp_path: Path) 
     loop.callback.on_fit_start(loop)  # type: ignore[arg-type]
     assert loop.checkpoints.anchor == name(3)
     assert loop.kept == [3]
+
+
+def test_a_ranking_that_does_not_count_for_a_while_is_not_forgotten(tmp_path: Path) -> None:
+    section = CheckpointingSection(also_best={"val_loss": "min"})
+    first = Checkpointing(section, "val/accuracy", "max")
+    ranking = {"val/accuracy": [], "val/loss": [{"value": 0.1, "epoch": 1, "step": 4, "checkpoint": name(4)}]}
+    first.load({"rankings": ranking, "due": None})
+    without = Checkpointing(CheckpointingSection(), "val/accuracy", "max")
+    without.load(first.state())
+    again = Checkpointing(section, "val/accuracy", "max")
+    again.load(without.state())
+    assert again.state()["rankings"] == ranking

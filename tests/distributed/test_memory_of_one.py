@@ -69,3 +69,34 @@ def test_in_the_middle_of_an_exchange_it_ends_the_run_in_one_line(vectors: dict[
     assert "Traceback" not in main.stderr + other.stderr
     (line,) = [line for line in main.stderr.splitlines() if line.startswith("error:")]
     assert "--resume" in line
+
+
+DRAWING = """
+import numpy
+
+from mltrain.tasks.base import TASKS, Losses, register_task
+
+
+@register_task("drawing")
+class Drawing(TASKS.get("vectors")):
+    def losses(self, model, batch):
+        shift = float(numpy.random.random()) if model.training else 0.0
+        return super().losses(model, {**batch, "vectors": batch["vectors"] + shift})
+"""
+
+
+def test_trying_a_microbatch_first_leaves_no_trace_in_any_generator(vectors: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "drawing.py").write_text(DRAWING)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**vectors, "plugins": [str(VECTORS_PLUGIN), "drawing.py"], "task": "drawing"}))
+    words = ["mltrain", "--config", str(config), "--trainer", "accelerate", "--batch_size", "4", "scheduler.name=none"]
+
+    def train(*more: str) -> None:
+        results = [command.end() for command in ranks([*words, *more], tmp_path, {})]
+        assert [result.returncode for result in results] == [0, 0], results
+
+    train("--num_epochs", "2", "--run_name", "straight")
+    train("--num_epochs", "1", "--run_name", "extended")
+    train("--num_epochs", "2", "--resume", str(tmp_path / "runs" / "extended"))
+    straight, extended = (read_json(tmp_path / "runs" / name / "summary.json") for name in ("straight", "extended"))
+    assert extended["model_digest"] == straight["model_digest"]

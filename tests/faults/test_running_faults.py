@@ -162,8 +162,11 @@ def test_fault_37_a_signal_before_training_ends_the_command_at_once(number: str,
 
 
 SECOND = {
-    "in a step": [act("on_step_start", 9, "SIGTERM", "SIGTERM", "wait")],
-    "in a save that hangs": [act("on_step_end", 9, "SIGTERM"), act("fsync", "MANIFEST.json", "SIGTERM", "wait")],
+    "in a step": [act("on_step_start", 9, "SIGTERM", "pause", "SIGTERM", "wait")],
+    "in a save that hangs": [
+        act("on_step_end", 9, "SIGTERM"),
+        act("fsync", "MANIFEST.json", "pause", "SIGTERM", "wait"),
+    ],
 }
 
 

@@ -150,11 +150,27 @@ def test_the_log_hides_passwords_in_messages_and_tracebacks(tmp_path: Path) -> N
         "sqlite:////home/a/mlflow.db",
         "http://me:***@host",
         "https://***@host/x?token=***",
+        "s3://host:9000/path/a@v1",
+        "ftp://host:21/folder/me@x",
     ],
 )
 def test_what_holds_no_password_stays_as_it_is(text: str) -> None:
     assert masked(text) == text
     assert not has_password(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("https://h/x?access_token=Sesame", "https://h/x?access_token=***"),
+        ("https://h/x?a=1&client_secret=Sesame&b=2", "https://h/x?a=1&client_secret=***&b=2"),
+        ("https://h.blob/x?sv=1&sig=Sesame", "https://h.blob/x?sv=1&sig=***"),
+        ("https://s3/x?X-Amz-Signature=Sesame", "https://s3/x?X-Amz-Signature=***"),
+        ("postgresql://me:Se@same@host/db", "postgresql://me:***@host/db"),
+    ],
+)
+def test_further_forms_of_secrets_are_hidden(text: str, hidden: str) -> None:
+    assert masked(text) == hidden
 
 
 def test_several_addresses_in_one_text_are_hidden() -> None:

@@ -85,6 +85,7 @@ def _group_interrupt() -> None:
 
 _DEEDS = {
     "wait": _wait,
+    "pause": lambda: time.sleep(0.6),  # so long that a signal is not taken for the one before
     "wait for the wish to stop": _wait_for_stop,
     "kill worker": _kill_worker,
     "limit memory": _limit_memory,

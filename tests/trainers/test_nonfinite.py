@@ -13,6 +13,8 @@ from steps import watched_steps
 from mltrain.core.plugins import load_plugins
 from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import TASKS, Losses, register_task
+from mltrain.trainers.buffer_guard import BufferGuard
+from mltrain.trainers.ema import EMA
 from mltrain.trainers.finite import FiniteWatch
 from mltrain.trainers.nonfinite import NonFiniteLossError
 
@@ -115,3 +117,60 @@ def test_steps_that_are_read_late_are_named_exactly() -> None:
             assert not watch.watch(values, step=step, microbatch=microbatch)
     assert watch.first_bad_step(7) == 5
     assert watch.first_bad_step(7) is None
+
+
+def test_the_count_in_a_row_survives_a_stop(train_vectors: Any) -> None:
+    settings = {"optimizer.lr": 1e38, "optimizer.name": "sgd", "training.max_grad_norm": None}
+    settings |= {"training.on_nonfinite": "skip"}
+    stopped = train_vectors({**settings, "callbacks": {"stop_at": {"step": 6}}})
+    assert stopped.status == "interrupted"
+    with pytest.raises(NonFiniteLossError, match=r"step 1\d .*as in the 9 steps before it"):
+        train_vectors({"callbacks": {}, "training.num_epochs": 4}, config=None, resume=stopped.folder)
+    with pytest.raises(NonFiniteLossError) as straight:
+        train_vectors({**settings, "training.num_epochs": 4})
+    assert "as in the 9 steps before it" in str(straight.value)
+
+
+def test_an_infinite_part_of_a_finite_loss_does_not_keep_the_run_from_being_saved(train_vectors: Any) -> None:
+    load_plugins([str(VECTORS_PLUGIN)])
+
+    class WithPart(TASKS.get("vectors")):  # type: ignore[misc]
+        def losses(self, model: Any, batch: Any) -> Losses:
+            found = super().losses(model, batch)
+            return Losses(found.values, found.outputs, {"odd": found.values.detach() * float("inf")})
+
+        def metric_names(self) -> tuple[str, ...]:
+            return (*super().metric_names(), "odd")
+
+    register_task("vectors_with_part")(WithPart)
+    settings = {"task": "vectors_with_part", "checkpointing.every_n_steps": 1}
+    straight = train_vectors(settings)
+    stopped = train_vectors({**settings, "callbacks": {"stop_at": {"step": 10}}})
+    resumed = train_vectors({"callbacks": {}}, config=None, resume=stopped.folder)
+    assert resumed.summary["model_digest"] == straight.summary["model_digest"]
+    assert history(resumed.folder) == history(straight.folder)
+
+
+class Assigning(torch.nn.Module):
+    """Puts a new tensor in its buffer's place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * inputs.mean(dim=0)
+        return inputs * self.weight
+
+
+def test_a_buffer_that_is_assigned_is_put_back_and_followed() -> None:
+    model = torch.nn.Sequential(Assigning())
+    average, guard = EMA(model, 0.9), BufferGuard(model)
+    model(torch.full((2, 3), 4.0))
+    guard.keep()
+    average.update()
+    assert torch.equal(average.model[0].mean, torch.full((3,), 2.0))
+    model(torch.full((2, 3), float("nan")))
+    guard.put_back()
+    assert torch.equal(model[0].mean, torch.full((3,), 2.0))

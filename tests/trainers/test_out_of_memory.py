@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import history
 
+from mltrain.callbacks.base import CALLBACKS, Callback, Loop, register_callback
 from mltrain.core.errors import HardwareError
 from mltrain.core.plugins import load_plugins
 from mltrain.tasks.base import TASKS, Losses, register_task
@@ -146,13 +147,43 @@ def test_sizes_fall_to_one_group_and_each_divides_the_one_before(groups: int, gr
     assert all(size % group_size == 0 for size in found)
 
 
-def test_in_an_evaluation_the_batch_to_lower_is_named(train_vectors: Any) -> None:
+class Glutton(Callback):
+    """Lets memory run out in the optimizer, where its state is half made."""
+
+    def on_fit_start(self, loop: Loop) -> None:
+        def step() -> None:
+            loop.optimizer.state[next(loop.plain_model.parameters())]["step"] = torch.tensor(0.0)
+            raise torch.OutOfMemoryError("the test says so")
+
+        loop.optimizer.step = step
+
+
+def test_in_the_optimizer_it_ends_the_run_in_one_line(train_vectors: Any) -> None:
+    if "glutton" not in CALLBACKS.names():
+        register_callback("glutton")(Glutton)
+    with pytest.raises(HardwareError, match=r"optimizer\.name: out of memory in step 1, in the optimizer"):
+        train_vectors({"callbacks": {"glutton": {}}})
+
+
+@pytest.mark.parametrize(("most", "told"), [(3, "once more with 2"), (0, None)])
+def test_an_evaluation_is_done_again_in_smaller_batches(
+    train_vectors: Any, caplog: pytest.LogCaptureFixture, most: int, told: str | None
+) -> None:
     class HungryEvaluation(TASKS.get("vectors")):  # type: ignore[misc]
         def losses(self, model: Any, batch: Any) -> Losses:
-            if not model.training:
+            if not model.training and len(batch["labels"]) > most:
                 raise torch.OutOfMemoryError("the test says so")
             return super().losses(model, batch)
 
-    register_task("hungry_evaluation")(HungryEvaluation)
-    with pytest.raises(HardwareError, match=r"training\.eval_batch_size: out of memory in an evaluation\. Lower it"):
-        train_vectors({"task": "hungry_evaluation"})
+    register_task(f"hungry_evaluation_{most}")(HungryEvaluation)
+    if told is None:
+        with pytest.raises(
+            HardwareError, match=r"training\.eval_batch_size: out of memory in an evaluation\. Lower it"
+        ):
+            train_vectors({"task": f"hungry_evaluation_{most}"})
+        return
+    reference = train_vectors({"training.eval_batch_size": 2})
+    caplog.clear()
+    run = train_vectors({"task": f"hungry_evaluation_{most}"})
+    assert told in caplog.text
+    assert run.metrics == reference.metrics

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import history
 
 from mltrain.core.errors import CheckpointError, ConfigError, RunFolderError
 from mltrain.core.files import read_json
+from mltrain.workflows.session import Session
 
 
 @pytest.fixture
@@ -109,3 +111,54 @@ def test_an_older_checkpoint_can_be_named_and_newer_ones_are_kept_aside(stopped:
 def test_a_folder_that_is_no_run_is_told(train_vectors: Any, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"not a run folder.*ml-train"):
         train_vectors({}, config=None, resume=tmp_path)
+
+
+def test_a_run_that_is_killed_while_it_goes_back_to_an_older_checkpoint_loses_no_metric(
+    stopped: Path, train_vectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_recorder = Session._open_recorder
+
+    def open_and_die(self: Session, point: Any) -> Any:
+        open_recorder(self, point)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_open_recorder", open_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train_vectors({"callbacks": {}}, config=None, resume=stopped / "checkpoints" / "step-00000008")
+    resumed = train_vectors({"callbacks": {}}, config=None, resume=stopped)
+    straight = train_vectors({"checkpointing.every_n_steps": 4})
+    assert history(stopped) == history(straight.folder)
+    assert resumed.summary["model_digest"] == straight.summary["model_digest"]
+
+
+def test_a_pointer_names_the_checkpoint_to_continue_from(stopped: Path, train_vectors: Any) -> None:
+    best = (stopped / "checkpoints" / "best").read_text().strip()
+    train_vectors({"callbacks": {}}, config=None, resume=stopped / "checkpoints" / "best")
+    assert read_json(stopped / "metadata.json")["segments"][-1]["resumed_from"] == best
+
+
+@pytest.mark.parametrize("name", ["superseded-step-00000008-abcd", "notes.txt", ".."])
+def test_what_is_no_checkpoint_is_refused_before_anything_changes(stopped: Path, train_vectors: Any, name: str) -> None:
+    before = (stopped / "metrics.jsonl").read_bytes(), (stopped / "metadata.json").read_bytes()
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        train_vectors({"callbacks": {}}, config=None, resume=stopped / "checkpoints" / name)
+    assert before == ((stopped / "metrics.jsonl").read_bytes(), (stopped / "metadata.json").read_bytes())
+
+
+@pytest.mark.parametrize("change", [{"optimizer.weight_decay": 0.5}, {"scheduler.name": "none"}], ids=str)
+def test_a_complete_run_is_left_alone_by_what_means_nothing_to_it(
+    train_vectors: Any, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = train_vectors({"training.num_epochs": 1})
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    again = train_vectors(change, config=None, resume=run.folder)
+    assert again.summary == run.summary
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert f"does nothing to a complete run: {next(iter(change))}." in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"run.name": "other"}, {"run.dir": "elsewhere"}], ids=str)
+def test_a_run_continues_in_its_own_place(stopped: Path, train_vectors: Any, change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="a run continues in its own place"):
+        train_vectors({"callbacks": {}, **change}, config=None, resume=stopped)
