@@ -212,7 +212,7 @@ def test_of_two_processes_at_once_one_decodes(root: Path) -> None:
         subprocess.Popen([*command, str(root.parent / f"ready{number}")], stdout=subprocess.PIPE, text=True)
         for number in range(2)
     ]
-    outputs = [process.communicate(timeout=60)[0].split("\n") for process in processes]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sum(output.count("decoded") for output in outputs) == 12
     assert [output.count("True {None}") for output in outputs] == [1, 1]
