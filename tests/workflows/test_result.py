@@ -77,7 +77,7 @@ def test_a_run_resumed_when_it_is_complete_gives_its_model(result: Any, train_ve
     [
         ({"config": 3}, "config: must be the path of a YAML file, or a dict, is 3"),
         ({"overrides": ["a=1"]}, r"overrides: must be a dict such as .* is \['a=1'\]"),
-        ({"resume": 3}, "resume: must be a path, or "auto", is 3"),
+        ({"resume": 3}, 'resume: must be a path, or "auto", is 3'),
         (
             {"overrides": {"training": {"batch": 1}}},
             "overrides, training.batch: unknown key. Did you mean training.batch",
