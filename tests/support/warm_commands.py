@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_environment import rank_environments
 from warm_process import run_here, warm_context
 
 __all__ = ["WarmCommand", "need_mounts", "ranks", "read_only", "wait_until"]
@@ -74,14 +74,7 @@ class WarmCommand:
 
 def ranks(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> list[WarmCommand]:
     """Start a command as the two processes of a run, which find each other as those of a launcher do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        WarmCommand(words, folder, {**environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(2)
-    ]
+    return [WarmCommand(words, folder, {**environment, **variables}) for variables in rank_environments(2)]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

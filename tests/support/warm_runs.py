@@ -6,11 +6,11 @@ Each process is a real one of its own; it is forked from a server that has impor
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rank_environment import rank_environments
 from warm_process import run_here, warm_context
 
 from mltrain.workflows.child_runs import Launcher, kill_groups
@@ -29,9 +29,7 @@ class WarmRun:
     def __init__(self, words: Sequence[str], output: Path, num_processes: int) -> None:
         context = warm_context()
         self._processes: list[Any] = []
-        port = str(_free_port())
-        for rank in range(num_processes):
-            environment = _environment(rank, num_processes, port) if num_processes > 1 else {}
+        for environment in rank_environments(num_processes):
             arguments = (["mltrain", *words], Path.cwd(), str(output), environment)
             process = context.Process(target=_run, args=arguments)
             process.start()
@@ -58,15 +56,3 @@ def _run(command: list[str], folder: Path, output: str, environment: dict[str, s
     os.setsid()
     os.environ.update(environment)
     run_here(command, folder, output)
-
-
-def _environment(rank: int, count: int, port: str) -> dict[str, str]:
-    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    return {**ranks, **sizes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
