@@ -16,10 +16,10 @@ from benchmarks import ours
 from benchmarks.problems import Problem
 from mltrain.callbacks.base import Callback, register_callback
 
-_ROUNDS = 7
+_ROUNDS = 5
 _FIRST_STEP = 2
 # Steps that follow each save: the background has done its work by their end.
-_STEPS = 30
+_STEPS = 15
 
 _held_up: dict[str, list[float]] = {}
 _in_all: dict[str, list[float]] = {}
