@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from mltrain.core.signal_handling import handling
 
 __all__ = ["leave_on_signals"]
 
@@ -22,12 +23,5 @@ def leave_on_signals() -> Iterator[None]:
         os.write(2, _TOLD)
         os._exit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(leave, signal.SIGTERM, signal.SIGINT):
         yield
-        return
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

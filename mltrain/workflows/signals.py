@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 from mltrain.callbacks.base import Stop
 from mltrain.core.errors import SignalError
+from mltrain.core.signal_handling import handling
 
 __all__ = ["command_signals", "stop_on_signals"]
-
-_Handler = Callable[[int, FrameType | None], None]
 
 _SAME_SIGNAL_S = 0.5
 
@@ -59,7 +57,7 @@ def command_signals() -> Iterator[None]:
 
     _is_command = True
     try:
-        with _handled_by(handle):
+        with handling(handle, signal.SIGTERM, signal.SIGINT):
             yield
     finally:
         _is_command = False
@@ -80,19 +78,5 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
         elif first.is_over():
             raise KeyboardInterrupt
 
-    with _handled_by(handle):
+    with handling(handle, signal.SIGTERM, signal.SIGINT):
         yield
-
-
-@contextlib.contextmanager
-def _handled_by(handle: _Handler) -> Iterator[None]:
-    """Only the main thread can take signals over; elsewhere they keep their meaning."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

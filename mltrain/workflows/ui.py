@@ -19,6 +19,7 @@ from typing import NoReturn
 import psutil
 
 from mltrain.core.errors import HardwareError, MltrainError
+from mltrain.core.signal_handling import handling
 from mltrain.workflows import server_guard
 
 __all__ = ["Server", "end_on_signals", "free_port", "run_page", "serve"]
@@ -152,12 +153,8 @@ def end_on_signals() -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handling(leave, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _environment(store_uri: str) -> dict[str, str]:
