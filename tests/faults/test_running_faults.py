@@ -164,8 +164,8 @@ def test_fault_37_a_signal_before_training_ends_the_command_at_once(number: str,
 SECOND = {
     "in a step": [act("on_step_start", 9, "SIGTERM", "pause", "SIGTERM", "wait")],
     "in a save that hangs": [
-        act("on_step_end", 9, "SIGTERM"),
-        act("fsync", "MANIFEST.json", "pause", "SIGTERM", "wait"),
+        act("on_step_end", 5, "SIGTERM"),
+        act("fsync", "state.json", "pause", "SIGTERM", "wait"),
     ],
 }
 
@@ -173,7 +173,9 @@ SECOND = {
 @pytest.mark.parametrize("moment", SECOND)
 def test_fault_37_a_second_signal_leaves_at_once(moment: str, tmp_path: Path, straight: Any) -> None:
     check(37, WarmCommand(WORDS, tmp_path, environment(*SECOND[moment])).end(), "second")
-    continued(tmp_path / "runs" / "it", straight)
+    run = tmp_path / "runs" / "it"
+    assert read_json(run / "summary.json")["status"] == "running", "it was left, not ended"
+    continued(run, straight)
 
 
 @pytest.mark.parametrize("place", [("on_step_end", 5), ("load", "val/12"), ("on_fit_end", 12)], ids=lambda at: at[0])
@@ -194,6 +196,19 @@ def test_fault_37_the_end_of_max_time_is_met_like_a_signal(tmp_path: Path, strai
     summary = read_json(run / "summary.json")
     assert summary["status"] == "interrupted"
     continued(run, straight, **{"training.max_time": None})
+
+
+# ---- 31: a kill at an exact place (tests/faults/test_kills.py has those at random moments) -----------------------
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "state.json"])
+def test_fault_31_a_kill_in_the_middle_of_a_save(tmp_path: Path, straight: Any, file: str) -> None:
+    acts, run = environment(act("fsync", file, "SIGKILL")), tmp_path / "runs" / "it"
+    assert WarmCommand(WORDS, tmp_path, acts).end().returncode == -signal.SIGKILL
+    (left,) = (run / "checkpoints").iterdir()
+    assert left.name.startswith(".tmp-step-00000007-")
+    continued(run, straight)
+    assert not list((run / "checkpoints").glob(".tmp-*"))
 
 
 # ---- 38: memory ----------------------------------------------------------------------------------------------------
