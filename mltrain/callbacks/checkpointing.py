@@ -46,7 +46,7 @@ class Checkpointing(Callback):
         A run killed between a commit and its pointer has an old pointer. One that continues from an older checkpoint
         may rank epochs whose own checkpoints a better one has displaced since, and go back to one that is gone.
         """
-        for name, ranking in [*self._rankings.items()]:
+        for name, ranking in self._rankings.items():
             lost = [entry for entry in ranking if not loop.checkpoints.at(entry["checkpoint"]).is_dir()]
             for entry in lost:
                 log.warning("%s, among the best, is there no longer; it is left out.", entry["checkpoint"])

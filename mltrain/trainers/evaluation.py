@@ -15,7 +15,7 @@ from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.memory import fits_memory
 from mltrain.trainers.meter import Meter
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_in_memory"]
 
 
 @torch.inference_mode()
