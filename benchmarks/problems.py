@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,26 @@ def _simple_cnn() -> nn.Module:
     return SimpleCNN(NUM_CLASSES, channels=1, image_size=8, width=16)
 
 
+class PrivateReady(nn.Module):
+    """A model of mltrain's for images (C, S, S), with its layers that mix examples replaced, from pixels to logits."""
+
+    def __init__(self, architecture: str, channels: int, image_size: int, **options: Any) -> None:
+        from mltrain.models.private_layers import adapt_for_privacy
+        from mltrain.models.registry import build_image_model
+
+        super().__init__()
+        self.network = build_image_model(
+            architecture, num_classes=NUM_CLASSES, channels=channels, image_size=image_size, options=options
+        )
+        adapt_for_privacy(self.network)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        from mltrain.models.registry import logits_of
+
+        return logits_of(self.network(pixels))
+
+
 @dataclass(frozen=True)
 class Network:
     """A model, and the inputs that it takes."""
@@ -45,10 +66,24 @@ class Network:
     batch_size: int
 
 
+PRIVATE_NETWORKS = {
+    "private_mlp": Network("mlp, 8 x 8 images, batch 64", partial(PrivateReady, "mlp", 1, 8), (1, 8, 8), 64),
+    "tiny_net": Network("tiny_net, 32 x 32 images, batch 64", partial(PrivateReady, "tiny_net", 3, 32), (3, 32, 32), 64),
+    "vit_tiny": Network(
+        "vit_tiny of 2 layers, 64 x 64 images, batch 16",
+        partial(PrivateReady, "vit_tiny", 3, 64, num_hidden_layers=2),
+        (3, 64, 64),
+        16,
+    ),
+    "resnet18": Network(
+        "resnet18, 32 x 32 images, batch 16", partial(PrivateReady, "resnet18", 3, 32), (3, 32, 32), 16
+    ),
+}
 NETWORKS = {
     "mlp": Network("32-64-10 MLP, batch 4", _mlp, (32,), 4),
     "wide_mlp": Network("32-3000-3000-10 MLP, batch 4", _wide_mlp, (32,), 4),
     "cnn": Network("simple_cnn of width 16, 8 x 8 images, batch 32", _simple_cnn, (1, 8, 8), 32),
+    **PRIVATE_NETWORKS,
 }
 
 

@@ -90,6 +90,10 @@ class Loop(Protocol):
         """Log named values at the present step, to `metrics.jsonl` and every tracker."""
         ...
 
+    def status_text(self) -> str:
+        """Return what the progress line shows beside the counts, or nothing."""
+        ...
+
     def step_values(self) -> dict[str, float]:
         """Return the values of the steps since the last call. Waits for the device; every process must call it."""
         ...

@@ -38,6 +38,7 @@ class Progress(Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
             console=Console(stderr=True),
             refresh_per_second=4,
             transient=True,
@@ -49,12 +50,14 @@ class Progress(Callback):
         """Begin an epoch's bar."""
         if self._bar is not None:
             label = f"epoch {loop.position.epoch + 1}/{loop.num_epochs}"
-            self._task = self._bar.add_task(label, total=loop.steps_per_epoch, completed=loop.position.window)
+            self._task = self._bar.add_task(
+                label, total=loop.steps_per_epoch, completed=loop.position.window, status=loop.status_text()
+            )
 
     def on_step_end(self, loop: Loop) -> None:
-        """Count a window."""
+        """Count a window, and show what the trainer says beside it."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=loop.position.window)
+            self._bar.update(self._task, completed=loop.position.window, status=loop.status_text())
 
     def on_epoch_end(self, loop: Loop, epoch: int, values: Mapping[str, float]) -> None:
         """Take the epoch's bar away."""

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("mltrain.cli.train", "train on one fold, from a YAML file"),
     "rerun": ("mltrain.cli.rerun", "train a run again and compare the results to the bit"),
     "verify-resume": ("mltrain.cli.verify_resume", "kill runs and see that they continue to the same bits"),
+    "audit-privacy": ("mltrain.cli.audit_privacy", "attack the private step with canaries and compare with the claim"),
     "sync": ("mltrain.cli.sync", "send what the trackers of earlier runs missed"),
     "list": ("mltrain.cli.list_runs", "show runs as a table"),
     "ui": ("mltrain.cli.ui", "show runs in the browser, in MLflow's UI"),

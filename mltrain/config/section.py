@@ -22,6 +22,9 @@ class DataSection(Section):
     dataset_name: str | None = Field(None, description="Name in run names and MLflow. Default: the folder's name.")
     splits_dir: str | None = Field(None, description="Folder of the split files. Default: `splits` in `data_dir`.")
     fold: int = Field(0, ge=0, description="Fold to train on.")
+    validation_is_public: bool = Field(
+        False, description="The validation split holds nobody's data: with `dp`, it may choose weights freely."
+    )
     num_workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = Field(
         "auto",
         description="Processes that load data. `auto`: from the number of cores. The result does not depend on it.",

@@ -11,6 +11,7 @@ from mltrain.config.section import Section
 
 __all__ = [
     "CheckpointingSection",
+    "DPSection",
     "EMASection",
     "EarlyStoppingSection",
     "OptimizerSection",
@@ -38,17 +39,60 @@ class EMASection(Section):
     decay: float = Field(0.999, ge=0.0, lt=1.0, description="Share of the old average kept each step.")
 
 
+class DPSection(Section):
+    """Differential privacy, of the trainer `dp`. Give the noise, or the epsilon that it is calibrated to, or both."""
+
+    noise_multiplier: float | None = Field(
+        None,
+        ge=0.0,
+        description="Standard deviation of the noise, over max_grad_norm. null: the least that keeps target_epsilon "
+        "for all of num_epochs.",
+    )
+    max_grad_norm: float = Field(1.0, gt=0.0, description="Clip the gradient of each example to this 2-norm.")
+    target_epsilon: float | None = Field(
+        None,
+        gt=0.0,
+        description="Most privacy loss: training stops before the step that would pass it. null: no limit.",
+    )
+    target_delta: float | None = Field(
+        None, gt=0.0, lt=1.0, description="Must be under 1/N, of N training examples. Default: N to the power of -1.1."
+    )
+    accountant: Literal["prv", "rdp"] = Field(
+        "prv", description="How epsilon is computed: prv is tight, rdp is quicker and larger."
+    )
+    max_physical_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Most examples computed at a time, on each process. Default: enough for nearly all draws.",
+    )
+    grad_sample_mode: Literal["auto", "ghost", "hooks"] = Field(
+        "auto",
+        description="How gradients of examples are clipped: hooks keeps them, ghost only their norms. auto: the quicker.",
+    )
+    accept_selection_leak: bool = Field(
+        False, description="Let private data choose weights or when to stop, which epsilon does not cover."
+    )
+    reproducible: bool = Field(
+        False, description="For tests: samples and noise follow from the seed, so that there is no privacy at all."
+    )
+
+
 class TrainingSection(Section):
     """The loop."""
 
     trainer_type: str = Field(
-        "standard", description="standard, mixed_precision, accelerate, or a trainer of a plugin."
+        "standard", description="standard, mixed_precision, accelerate, dp, or a trainer of a plugin."
     )
     num_epochs: int = Field(10, ge=1, description="Passes over the training split.")
     batch_size: int = Field(32, ge=1, description="Examples of a microbatch, on each process.")
     eval_batch_size: int | None = Field(None, ge=1, description="Examples of an evaluation batch. Default: batch_size.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Microbatches of a window, on each process.")
-    max_grad_norm: float | None = Field(1.0, gt=0.0, description="Clip the gradient to this 2-norm. null: no clipping.")
+    max_grad_norm: float | None = Field(
+        1.0,
+        gt=0.0,
+        description="Clip the gradient to this 2-norm. null: no clipping. `dp` clips each example instead: "
+        "dp.max_grad_norm.",
+    )
     on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
         "stop",
         description="What a loss or gradient that is NaN or infinite does: stop the run, skip the step, or go "
@@ -73,6 +117,7 @@ class TrainingSection(Section):
         1800.0, gt=0.0, le=864000.0, description="Seconds after which a process that waits for another one gives up."
     )
     ema: EMASection = EMASection()
+    dp: DPSection = DPSection()
 
 
 class OptimizerSection(Section):
@@ -140,7 +185,9 @@ class CheckpointingSection(Section):
     )
     keep_top_k: int = Field(1, ge=1, description="How many of the best checkpoints are kept, by each metric.")
     keep_last: int = Field(2, ge=2, description="How many of the newest checkpoints are kept.")
-    selection: Literal["best", "last"] = Field("best", description="Weights that are evaluated and packed at the end.")
+    selection: Literal["best", "last"] | None = Field(
+        None, description="Weights that are evaluated and packed at the end. Default: best; of `dp`, last."
+    )
 
 
 class ReproducibilitySection(Section):

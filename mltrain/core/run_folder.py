@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def privacy_ledger(self) -> Path:
+        """Every step of private training, counted before it was taken; not there for other training."""
+        return self.path / "privacy_ledger.jsonl"
+
+    @property
     def summary(self) -> Path:
         """How the run ended, for programs."""
         return self.path / "summary.json"

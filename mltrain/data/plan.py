@@ -94,7 +94,7 @@ class OrderedPlan:
 class Share:
     """What one rank computes of a window.
 
-    microbatches: sample indices, at least one microbatch, none of them empty.
+    microbatches: sample indices, none of them empty; at least one microbatch, unless the whole window is empty.
     num_examples: samples of the whole window, over all ranks.
     filler: the rank's share is empty. Its one microbatch repeats a sample that another rank counts, so that this rank
         takes part in collective operations; it must be given no weight.
@@ -130,7 +130,8 @@ class Cut:
         last = first + base + (self.rank < extra)
         own = window[first * self.group_size : last * self.group_size]
         if len(own) == 0:
-            return Share((window[:1],), len(window), filler=True)
+            # An empty window, as a random draw may be, has nothing to repeat.
+            return Share((window[:1],) if len(window) else (), len(window), filler=True)
         return Share(tuple(self._microbatches(own)), len(window), filler=False)
 
     def _microbatches(self, own: Indices) -> Iterator[Indices]:

@@ -40,10 +40,17 @@ class PackedModel:
     facts: Mapping[str, Any]
 
 
-def save_model(folder: Path, task_name: str, task: Task, module: nn.Module) -> str:
+def save_model(folder: Path, task_name: str, task: Task, module: nn.Module, *, adapted: bool = False) -> str:
     """Write a package and return the model's digest.
 
-    transformers' models are also written in their own format, so that `from_pretrained` reads the same folder.
+    transformers' models are also written in their own format, so that `from_pretrained` reads the same folder; not so
+    those with other layers than transformers would build.
+
+    Args:
+        folder: where it is written.
+        task_name, task: what the model was trained for.
+        module: the model.
+        adapted: its layers are those that `adapt_for_privacy` gives.
     """
     folder.mkdir(exist_ok=True)
     state = module.state_dict()
@@ -58,6 +65,10 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module) -> s
         pretrained_config.save_pretrained(folder)
         # A model from a folder or from the hub is built again without either.
         facts["pretrained_config"] = read_json(folder / "config.json")
+        if adapted:
+            (folder / "config.json").unlink()
+    if adapted:
+        facts["adapted_for_privacy"] = True
     save_tensors(folder / _WEIGHTS, state)
     if task.config.plugins:
         facts["plugins"] = _portable(task.config.plugins)
@@ -119,6 +130,10 @@ def _read_facts(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _filled(path: Path, facts: Mapping[str, Any], module: nn.Module, predict: Predict) -> PackedModel:
     """Return the module with the package's weights in it, in evaluation mode."""
+    if facts.get("adapted_for_privacy"):
+        from mltrain.models.private_layers import adapt_for_privacy
+
+        adapt_for_privacy(module)
     try:
         module.load_state_dict(load_tensors(path / _WEIGHTS))
     except RuntimeError as error:

@@ -7,11 +7,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MetricsLog", "is_measured", "read_metrics"]
+from mltrain.tracking.non_private import NON_PRIVATE, matcher
+
+__all__ = ["NOT_VALUES", "MetricsLog", "is_measured", "read_metrics"]
+
+NOT_VALUES = ("step", "epoch", "time", NON_PRIVATE)
+"""What a record holds beside its values; the last only where a trainer claims privacy, and some value has none."""
 
 _MEASURED = ("time", "train/samples_per_s", "train/data_wait_share")
 
@@ -22,10 +27,12 @@ class MetricsLog:
     Args:
         path: the file; made if missing.
         length: bytes to keep; what lies behind is cut off. None keeps all whole lines.
+        non_private: patterns of the names that each record lists as not private, where it holds them.
     """
 
-    def __init__(self, path: Path, *, length: int | None = None) -> None:
+    def __init__(self, path: Path, *, length: int | None = None, non_private: Sequence[str] = ()) -> None:
         self._path, self._failed = path, False
+        self._is_non_private = matcher(non_private)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         os.ftruncate(self._descriptor, _whole_lines(path) if length is None else min(length, _whole_lines(path)))
         self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -43,6 +50,8 @@ class MetricsLog:
         """
         record: dict[str, Any] = {"step": step, "epoch": epoch, "time": round(time.time(), 3)}
         record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        if listed := [name for name in values if self._is_non_private(name)]:
+            record[NON_PRIVATE] = listed
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         self._append(line)
         return record
@@ -91,8 +100,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def is_measured(name: str) -> bool:
-    """Return whether a value measures the machine: it differs between two runs that are otherwise the same."""
-    return name in _MEASURED or name.startswith("system/")
+    """Return whether a value measures the machine, or counts steps that a kill lost.
+
+    It differs between two runs that are otherwise the same.
+    """
+    return name in _MEASURED or name.startswith(("system/", "privacy/"))
 
 
 def _whole_lines(path: Path) -> int:

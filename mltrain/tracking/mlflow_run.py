@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
+from mltrain.tracking.metrics_log import NOT_VALUES
 from mltrain.tracking.mlflow_address import run_ids, write_address
-from mltrain.tracking.run_facts import DatasetFacts, RunFacts
-from mltrain.tracking.sink import NOT_VALUES, Sink
+from mltrain.tracking.run_facts import DatasetFacts, RunFacts, read_privacy
+from mltrain.tracking.sink import Sink
 
 __all__ = ["TrackedRun", "entity_name", "open_run"]
 
@@ -72,7 +73,8 @@ class TrackedRun(Sink):
 
     def end(self, folder: RunFolder, status: str, *, ended_at: float) -> None:
         """Close the run and copy its documents, and its model, into the store; what is there already is replaced."""
-        self.client.set_tag(self.run_id, "mltrain.status", status)
+        for name, text in {"mltrain.status": status, **read_privacy(folder)}.items():
+            self.client.set_tag(self.run_id, name, text[:_MAX_TAG])
         self.client.set_terminated(self.run_id, _STATUSES.get(status, "FAILED"), end_time=int(ended_at * 1000))
         # A run that failed after it was resumed holds the model of its earlier end.
         folders = [folder.reports, folder.logs, *([folder.model] if status in _STATUSES else [])]
@@ -133,7 +135,10 @@ def _earlier_run(client: MlflowClient, uri: str, folder: RunFolder) -> Run | Non
 
 
 def _describe(client: MlflowClient, run: Run, facts: RunFacts) -> None:
-    """Write parameters, tags and data. Parameters cannot change: what a resumed run sets otherwise becomes a tag."""
+    """Write parameters, tags and data. Parameters cannot change: what a resumed run sets otherwise becomes a tag.
+
+    MLflow keeps no note beside a metric, so the run's description says which of them are not private.
+    """
     wanted = {entity_name(name): text[:_MAX_PARAM] for name, text in facts.parameters.items()}
     held = run.data.params
     tags = _tags(facts)
@@ -141,6 +146,11 @@ def _describe(client: MlflowClient, run: Run, facts: RunFacts) -> None:
         resumed = f"resumed.{name}"
         if name in held and text != run.data.tags.get(resumed, held[name]):
             tags[resumed] = text
+    if not facts.description and run.data.tags.get("mlflow.note.content"):
+        tags.pop("mlflow.note.content", None)  # people may have written into it
+    for name in run.data.tags:
+        if name.startswith("privacy.") and name not in facts.privacy:
+            client.delete_tag(run.info.run_id, name)  # the claim of an earlier end, which is too small by now
     params = [Param(name, text) for name, text in wanted.items() if name not in held]
     for chunk in _chunks(params):
         client.log_batch(run.info.run_id, params=chunk)
@@ -152,7 +162,7 @@ def _describe(client: MlflowClient, run: Run, facts: RunFacts) -> None:
 
 def _tags(facts: RunFacts) -> dict[str, str]:
     standard = {
-        "mlflow.note.content": facts.description,
+        "mlflow.note.content": "\n\n".join(filter(None, [facts.description, facts.notice])),
         "mlflow.source.git.commit": facts.commit,
         "mlflow.source.name": facts.command_line,
         "mlflow.source.type": "LOCAL",
@@ -161,6 +171,7 @@ def _tags(facts: RunFacts) -> dict[str, str]:
         **{f"mltrain.{name}": text for name, text in facts.circumstances.items()},
         **{name: text for name, text in standard.items() if text},
         "mltrain.status": "running",
+        **facts.privacy,
         **facts.tags,
     }
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from mltrain.core.files import read_json
+from mltrain.core.files import read_json, read_record
 from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
+from mltrain.tracking.non_private import NON_PRIVATE, not_private_text
 
-__all__ = ["DatasetFacts", "RunFacts", "flatten", "read_facts"]
+__all__ = ["DatasetFacts", "RunFacts", "flatten", "read_facts", "read_privacy"]
 
 # What is said elsewhere (tags, description), or may hold a password (a store's address), is no parameter.
 _NOT_PARAMETERS = ("run.tags", "run.description", "tracking")
@@ -45,6 +46,7 @@ class RunFacts:
         commit: the git commit of the code, where there is one.
         command_line: how the run was started.
         dataset: the data, where the configuration names any.
+        privacy: see `read_privacy`.
     """
 
     name: str
@@ -56,11 +58,18 @@ class RunFacts:
     commit: str | None
     command_line: str | None
     dataset: DatasetFacts | None
+    privacy: dict[str, str]
 
     @property
     def project(self) -> str:
         """What runs of the same data are gathered under, where the user has named nothing."""
         return self.dataset.name if self.dataset is not None else "mltrain"
+
+    @property
+    def notice(self) -> str:
+        """What must be said beside the values: which of them no privacy guarantee covers; empty where none is made."""
+        listed = self.privacy.get(f"privacy.{NON_PRIVATE}")
+        return f"Not private: no privacy guarantee covers the values {listed}." if listed else ""
 
 
 def read_facts(folder: RunFolder) -> RunFacts:
@@ -80,7 +89,20 @@ def read_facts(folder: RunFolder) -> RunFacts:
         commit=circumstances.get("git.commit"),
         command_line=circumstances.get("command_line"),
         dataset=_dataset(_mapping(config.get("data")), circumstances),
+        privacy=read_privacy(folder),
     )
+
+
+def read_privacy(folder: RunFolder) -> dict[str, str]:
+    """Return what `summary.json` says of privacy by now, `privacy.key` -> text: which values have none, and the claim.
+
+    It is empty where the trainer makes no such claim. The claim itself stands there once the run has ended.
+    """
+    summary = read_record(folder.summary)
+    listed = summary.get(NON_PRIVATE)
+    values = flatten(_mapping(summary.get("privacy")))
+    texts = {f"privacy.{name}": text for name, text in values.items() if text != "null"}
+    return texts | ({f"privacy.{NON_PRIVATE}": not_private_text(listed)} if listed else {})
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:

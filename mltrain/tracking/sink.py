@@ -9,13 +9,10 @@ from typing import Any, Literal
 
 from mltrain.core.run_folder import RunFolder
 
-__all__ = ["NOT_VALUES", "Sink", "State", "open_sink"]
+__all__ = ["Sink", "State", "open_sink"]
 
 State = Literal["running", "ended", "failed", "died"]
 """How a training process is doing: `ended` when `summary.json` says how, `died` when nobody could say anything."""
-
-NOT_VALUES = ("step", "epoch", "time")
-"""What a line of `metrics.jsonl` holds beside its values."""
 
 
 class Sink(ABC):

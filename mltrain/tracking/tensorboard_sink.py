@@ -13,16 +13,20 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.scalar.metadata import create_summary_metadata as scalar_metadata
 from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from mltrain.core.run_folder import RunFolder
+from mltrain.tracking.metrics_log import NOT_VALUES
+from mltrain.tracking.non_private import NON_PRIVATE
 from mltrain.tracking.run_facts import read_facts
-from mltrain.tracking.sink import NOT_VALUES, Sink
+from mltrain.tracking.sink import Sink
 
 __all__ = ["EventFile", "open_sink"]
 
 _SUFFIX = ".mltrain"
+_NOTICE = "Not private: no privacy guarantee covers this value."
 
 
 class EventFile(Sink):
@@ -42,11 +46,16 @@ class EventFile(Sink):
         self._writer = self._begin()
 
     def points(self, record: Mapping[str, Any]) -> list[Event]:
-        """Return one event a value."""
+        """Return one event a value. One that is not private says so in its description, which the pages show."""
         step, wall_time = record["step"], record["time"]
         self._last_step = step
+        listed = record.get(NON_PRIVATE, ())
         return [
-            Event(step=step, wall_time=wall_time, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+            Event(
+                step=step,
+                wall_time=wall_time,
+                summary=Summary(value=[_scalar(name, value, private=name not in listed)]),
+            )
             for name, value in record.items()
             if name not in NOT_VALUES and isinstance(value, int | float)
         ]
@@ -87,6 +96,12 @@ class EventFile(Sink):
 def open_sink(folder: RunFolder, _settings: Mapping[str, Any]) -> Sink:
     """Open the event file of this folder."""
     return EventFile(folder)
+
+
+def _scalar(name: str, value: float, *, private: bool) -> Summary.Value:
+    if private:
+        return Summary.Value(tag=name, simple_value=value)
+    return Summary.Value(tag=name, simple_value=value, metadata=scalar_metadata(display_name=name, description=_NOTICE))
 
 
 def _text(name: str, text: str) -> Summary.Value:

@@ -9,8 +9,9 @@ from typing import Any
 import wandb
 
 from mltrain.core.run_folder import RunFolder
-from mltrain.tracking.run_facts import read_facts
-from mltrain.tracking.sink import NOT_VALUES, Sink
+from mltrain.tracking.metrics_log import NOT_VALUES
+from mltrain.tracking.run_facts import read_facts, read_privacy
+from mltrain.tracking.sink import Sink
 from mltrain.tracking.wandb_address import read_address, write_address
 
 __all__ = ["WandbRun", "open_sink"]
@@ -74,7 +75,7 @@ class WandbRun(Sink):
         if figures:
             run.log(figures, step=self._sent["rows"])
             self._sent["rows"] += 1
-        run.summary["status"] = status
+        run.summary.update({"status": status, **read_privacy(folder)})
         run.finish(exit_code=0 if status in _GOOD_ENDS else 1)
         self._run, self._sent["end"] = None, status
         write_address(folder, self._address)
@@ -106,7 +107,7 @@ class WandbRun(Sink):
             entity=self._settings.get("entity"),
             mode=self._settings["mode"],
             dir=str(self._folder.tracking),
-            notes=facts.description or None,
+            notes="\n\n".join(filter(None, [facts.description, facts.notice])) or None,
             tags=[f"{name}:{text}"[:_LONGEST_TAG] for name, text in facts.tags.items()],
             config={**facts.config, "made_with": facts.circumstances},
             allow_val_change=True,

@@ -63,7 +63,7 @@ class Attempts:
             batches = list(window.batches)
             # A model may draw from these; the step itself is to find them as if nothing had been tried.
             generators = random.getstate(), np.random.get_state()
-            fits = fits_memory(lambda tried=batches[0]: self._rehearse(tried))  # type: ignore[misc]
+            fits = not batches or fits_memory(lambda tried=batches[0]: self._rehearse(tried))  # type: ignore[misc]
             random.setstate(generators[0])
             np.random.set_state(generators[1])
             if not self._trainer.processes.any(not fits):

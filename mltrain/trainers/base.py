@@ -1,7 +1,6 @@
 """THE loop. Every trainer shares it; a trainer overrides pieces of one step, never the loop.
 
-A trainer may override: `check`, `make_accelerator`, `make_plan`, `prepare` (these two stand in `parts.py`), `step`,
-`extra_values`, `extra_state` and `load_extra_state`. Everything else is the loop's.
+A trainer may override `step` and what stands in `hooks.py`. Everything else is the loop's.
 """
 
 from __future__ import annotations
@@ -11,16 +10,13 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from accelerate import Accelerator
-
-from mltrain.config.schema import Config
 from mltrain.core.logging import LogContext, log
 from mltrain.core.seeding import mix, stream_key
 from mltrain.data.loader import TrainingStream, Window
 from mltrain.trainers.attempts import Attempts
-from mltrain.trainers.devices import new_accelerator, seed_everything
+from mltrain.trainers.devices import seed_everything
 from mltrain.trainers.evaluation import evaluate, evaluate_in_memory
 from mltrain.trainers.meter import Meter
 from mltrain.trainers.nonfinite import late_error
@@ -34,19 +30,6 @@ _AS_IS = nullcontext()
 
 class Trainer(TrainerParts):
     """One run: build it, call `fit`, then `evaluate`."""
-
-    name: ClassVar[str]
-
-    # ---- what a trainer may override -------------------------------------------------------------------------------
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        """Raise HardwareError or ConfigError where this trainer cannot do what the configuration asks for."""
-
-    @classmethod
-    def make_accelerator(cls, config: Config) -> Accelerator:
-        """Return the Accelerator: devices, processes and precision."""
-        return new_accelerator(config.training.device, mixed_precision="no")
 
     def step(self, window: Window) -> None:
         """Take one optimizer step: the gradient of the mean loss over the whole window, however it is cut."""
@@ -74,17 +57,6 @@ class Trainer(TrainerParts):
         self.processes.agree_on_step(self.finite, self.stop)
         self._update()
 
-    def extra_values(self) -> dict[str, float]:
-        """Return further values for a log point."""
-        return {}
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return further state for a checkpoint, as JSON values."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `extra_state` gave."""
-
     # ---- the loop --------------------------------------------------------------------------------------------------
 
     def fit(self, resume_from: Path | None = None) -> None:
@@ -92,6 +64,7 @@ class Trainer(TrainerParts):
         if resume_from is not None:
             load_state(self, resume_from)
             self._saved = self.position
+        self.begin()
         self._attempts = Attempts(self)
         stream = self.loaders.training_stream(self.plan, self.microbatches.cut(), self.position, self.num_epochs)
         try:
@@ -108,7 +81,7 @@ class Trainer(TrainerParts):
             self.saving.close()
 
     def _train(self, stream: TrainingStream) -> bool:
-        """Train the rest of the epoch; returns whether it came to its end."""
+        """Train the rest of the epoch; returns whether it came to its end, with no wish to stop."""
         started = time.perf_counter()
         LogContext.set(epoch=self.position.epoch, num_epochs=self.num_epochs, phase="train")
         self.timing.mark(self.samples_seen)
@@ -116,19 +89,21 @@ class Trainer(TrainerParts):
         self._emit("on_epoch_start")
         self.model.train()
         stopped = False
-        for window in stream.windows(self.steps_per_epoch - self.position.window):
+        for window in stream.windows(min(self.steps_per_epoch - self.position.window, self.steps_allowed())):
             for on_step_start in self._on_step_start:
                 on_step_start(self)
             self._attempts.take(window, stream)
             self.position = self.position.after_step()
-            self.samples_seen += window.num_examples
+            self.samples_seen += self.samples_of(window)
             for on_step_end in self._on_step_end:
                 on_step_end(self)
             stopped = self.processes.agreed(self.stop)
             if stopped:
                 break
         self.timing.train_s += time.perf_counter() - started
-        return not stopped
+        if not stopped and self.position.window < self.steps_per_epoch:
+            self.stop.request("early_stopped", self.limit_text())
+        return not stopped and self.stop.status is None
 
     def _validate(self) -> bool:
         """Validate, and close the epoch; returns whether it came to its end."""
@@ -141,7 +116,7 @@ class Trainer(TrainerParts):
             if validation is None:
                 return False
             values |= {f"val/{name}": value for name, value in validation.compute().items()}
-        self.log(values)
+        self.log(values | self.extra_values())
         self.schedule.epoch_end(values)
         self.meter = Meter(self.task.metrics())
         self.position = self.position.next_epoch()
@@ -214,7 +189,7 @@ class Trainer(TrainerParts):
         """Take the optimizer step, unless the loss or the gradient forbids it."""
         self.updating = True
         immediate = self.finite.immediate
-        self.grad_norm = None if self.finite.bad else self.update.clip(want_norm=immediate or self._logs_next)
+        self.grad_norm = None if self.finite.bad else self.update.finish(want_norm=immediate or self._logs_next)
         if self.finite.bad or (immediate and not self.update.is_sound(self.grad_norm)):
             self.nonfinite.meet(self)
         else:

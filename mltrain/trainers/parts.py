@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from mltrain.callbacks.base import Callback, Stop, overriding
 from mltrain.checkpoints.snapshot import SnapshotBuffers
@@ -16,30 +14,28 @@ from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.seeding import stream_key
-from mltrain.data.loader import Plan
-from mltrain.data.plan import Position, ShuffledPlan
+from mltrain.data.plan import Position
 from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.buffer_guard import BufferGuard
 from mltrain.trainers.devices import reseeder, seed_everything, sender
 from mltrain.trainers.ema import EMA
 from mltrain.trainers.finite import FiniteWatch
+from mltrain.trainers.hooks import TrainerHooks
 from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.meter import Meter
-from mltrain.trainers.microbatches import Microbatches
 from mltrain.trainers.nonfinite import NonFinitePolicy
 from mltrain.trainers.optimizers import build_optimizer
 from mltrain.trainers.processes import Processes
 from mltrain.trainers.saving import Saving
 from mltrain.trainers.schedules import Schedule
 from mltrain.trainers.timing import Timing
-from mltrain.trainers.updates import new_update
 from mltrain.trainers.weighing import Weighing
 
 __all__ = ["TrainerParts"]
 
 
-class TrainerParts:
+class TrainerParts(TrainerHooks):
     """The parts of a run; `Trainer` sets them in motion.
 
     Args:
@@ -72,15 +68,6 @@ class TrainerParts:
         self.grad_norm: torch.Tensor | None = None
         self._set_up()
 
-    def make_plan(self, num_samples: int, window_size: int) -> Plan:
-        """Return which samples make up which window."""
-        return ShuffledPlan(num_samples, window_size, self.config.seed)
-
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """Return the model and the optimizer, wrapped for the devices."""
-        prepared_model, prepared_optimizer = self.accelerator.prepare(model, optimizer)
-        return prepared_model, prepared_optimizer
-
     def _set_up(self) -> None:
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
@@ -100,15 +87,14 @@ class TrainerParts:
 
         self.window_size = training.batch_size * self.processes.count * training.gradient_accumulation_steps
         self.loaders = Loaders(config, self.task, self.processes, self.device)
-        self.microbatches = Microbatches(
-            self.processes.rank, self.processes.count, training.batch_size, self.task.group_size
-        )
         self.plan = self.make_plan(len(self.loaders.splits["train"]), self.window_size)
+        self.microbatches = self.make_microbatches()
         self.steps_per_epoch = self.plan.windows_per_epoch
 
         # Initial weights of every rank come from the seed alone.
         seed_everything(stream_key(config.seed, "initial weights"))
         self.plain_model = self.task.build_model().to(self.device)
+        self.adaptations = self.adapt(self.plain_model)
         self.buffer_guard = BufferGuard(self.plain_model)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(
@@ -116,8 +102,7 @@ class TrainerParts:
         )
         self.ema = EMA(self.plain_model, training.ema.decay) if training.ema.enabled else None
         self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
-        self.model, prepared = self.prepare(self.plain_model, optimizer)
-        self.optimizer, self.update = new_update(self.accelerator, optimizer, prepared, training.max_grad_norm)
+        self.model, self.optimizer, self.update = self.prepare(self.plain_model, optimizer)
 
         self.weighing = Weighing(self.task, self.device, self.processes, self.timing)
         self._on_step_start = overriding(self.callbacks, "on_step_start")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.callbacks.base import Stop
+from mltrain.core.errors import MltrainError
 from mltrain.trainers.finite import FiniteWatch
 
 __all__ = ["Processes"]
@@ -67,6 +69,17 @@ class Processes:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def done_by_main(self, work: Callable[[], T]) -> T:
+        """Let the main process do something; all get its result, a plain value, or its error."""
+        result: T | MltrainError
+        try:
+            result = self.from_main(work() if self.is_main else None)  # type: ignore[assignment]
+        except MltrainError as error:
+            result = self.from_main(error)
+        if isinstance(result, MltrainError):
+            raise result
+        return result
+
     def sum(self, value: float) -> float:
         """Return the sum of a value over all processes."""
         return value if self.count == 1 else float(sum(self.gather(value)))
@@ -76,6 +89,13 @@ class Processes:
         if self.count > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
+
+    def share_parameters(self, model: nn.Module) -> None:
+        """Give every process the main one's weights and buffers."""
+        if self.count > 1:
+            for parameter in model.parameters():
+                dist.broadcast(parameter.data, src=0)
+            self.share_buffers(model)
 
     def wait(self) -> None:
         """Return when every process has come here."""

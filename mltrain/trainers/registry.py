@@ -15,6 +15,7 @@ TRAINERS: Registry[type[Trainer]] = Registry(
     "trainer",
     builtin={
         "accelerate": "mltrain.trainers.accelerate",
+        "dp": "mltrain.trainers.dp",
         "mixed_precision": "mltrain.trainers.mixed_precision",
         "standard": "mltrain.trainers.standard",
     },

@@ -26,8 +26,8 @@ class Update(Protocol):
         """
         ...
 
-    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
-        """Clip the gradient; returns its 2-norm before that, where it was computed."""
+    def finish(self, *, want_norm: bool) -> torch.Tensor | None:
+        """Make the gradient the one to step with; returns its 2-norm, before clipping, where it was computed."""
         ...
 
     def is_sound(self, norm: torch.Tensor | None) -> bool:
@@ -77,7 +77,7 @@ class DirectUpdate:
             filled = self._scales[key] = torch.full_like(values, scale)
         return filled
 
-    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
+    def finish(self, *, want_norm: bool) -> torch.Tensor | None:
         """Clip, where a norm is configured."""
         if self._max_norm is None and not want_norm:
             return None
@@ -139,7 +139,7 @@ class AcceleratedUpdate:
         """Add to the gradients, scaled."""
         self._accelerator.backward((values * scale).sum())
 
-    def clip(self, *, want_norm: bool) -> torch.Tensor | None:
+    def finish(self, *, want_norm: bool) -> torch.Tensor | None:
         """Unscale and clip."""
         if self._max_norm is None and not want_norm:
             return None

@@ -23,9 +23,9 @@ def announce(trainer: Trainer, hardware: Mapping[str, Any]) -> None:
     log.info("Run %s, trainer %s, %d process(es).", trainer.folder.name, trainer.name, trainer.processes.count)
     log.info("Device %s.", _device(hardware))
     log.info("Samples: %s. Model: %s with %s.", sizes, config.model.architecture, _parameters(trainer))
-    log.info(
-        "%d steps an epoch of up to %d samples. %s", trainer.steps_per_epoch, trainer.window_size, _loading(trainer)
-    )
+    log.info("%d steps an epoch of %s. %s", trainer.steps_per_epoch, trainer.window_text(), _loading(trainer))
+    for line in trainer.adaptations:
+        log.info("%s", line)
     _warn(trainer)
 
 

@@ -53,6 +53,7 @@ class RunRow:
         best: the value that chose its weights.
         test: the accuracy on the test split, or else the metric of `best`.
         started: when it began, seconds since 1970.
+        privacy: `epsilon` and `delta` of the claim that it ended with, or that it is `void`; None: it makes none.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class RunRow:
     best: Score | None = None
     test: Score | None = None
     started: float | None = None
+    privacy: Mapping[str, Any] | None = None
 
 
 # Each key puts runs without such a value last.
@@ -139,7 +141,19 @@ def _read_row(folder: RunFolder) -> RunRow:
         best=best,
         test=_test_score(summary.get("test") or {}, best),
         started=_started(folder),
+        privacy=_claim(summary.get("privacy")),
     )
+
+
+def _claim(privacy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not privacy:
+        return None
+    epsilon = privacy["epsilon"]
+    return {
+        "epsilon": None if epsilon is None else float(epsilon),
+        "delta": float(privacy["delta"]),
+        "void": bool(privacy["void"]),
+    }
 
 
 def _best_score(best: Mapping[str, Any] | None, mode: str | None) -> Score | None:

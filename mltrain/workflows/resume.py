@@ -21,6 +21,7 @@ from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder, open_run_folder
 from mltrain.data.data_changes import data_changes
 from mltrain.data.data_files import DataFile, read_data_files
+from mltrain.trainers.registry import TRAINERS
 
 __all__ = [
     "FREE_KEYS",
@@ -41,6 +42,11 @@ _FIXED = (
     "model",
     "training.label_smoothing",
     "training.ema",
+    "training.dp.noise_multiplier",
+    "training.dp.max_grad_norm",
+    "training.dp.target_delta",
+    "training.dp.accountant",
+    "training.dp.reproducible",
     "optimizer.name",
     "optimizer.momentum",
     "optimizer.layer_decay",
@@ -61,7 +67,13 @@ FREE_KEYS = (
     "training.max_time",
     "training.collective_timeout_s",
 )
-_CHOOSING = ("training.num_epochs", "early_stopping", "callbacks", "checkpointing.selection")
+_CHOOSING = (
+    "training.num_epochs",
+    "training.dp.target_epsilon",
+    "early_stopping",
+    "callbacks",
+    "checkpointing.selection",
+)
 _FINISHED = ("completed", "early_stopped")
 
 
@@ -177,6 +189,7 @@ def changes_since(
     changed = {key: [then.get(key), now.get(key)] for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
     metadata = read_json(folder.metadata)
     refused = {key: pair for key, pair in changed.items() if _under(key, _FIXED) and not _under(key, FREE_KEYS)}
+    refused |= _other_guarantee(changed.get("training.trainer_type"))
     if metadata["window_size"] != window_size:
         refused["batch_size x processes x gradient_accumulation_steps"] = [metadata["window_size"], window_size]
     weights_then = metadata.get("initial_weights")
@@ -199,6 +212,14 @@ def changes_since(
     if problems:
         raise ConfigError(problems[0], problems=problems)
     return {key: pair for key, pair in changed.items() if not key.startswith("run.")}
+
+
+def _other_guarantee(trainers: list[Any] | None) -> dict[str, list[Any]]:
+    """Return the trainers then and now, where a run may not go from the one to the other."""
+    if trainers is None or any(name not in TRAINERS.names() for name in trainers):
+        return {}
+    then, now = (TRAINERS.get(name).guarantee for name in trainers)
+    return {} if then == now else {"training.trainer_type": trainers}
 
 
 def changed_data(

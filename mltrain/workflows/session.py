@@ -61,6 +61,7 @@ class Session:
     ) -> None:
         self._config, self._task, self._folder = config, task, folder
         self._trainer_class, self._accelerator = trainer_class, accelerator
+        self._non_private = trainer_class.non_private(config)
         self._is_main: bool = accelerator.is_main_process
         self._data = task.data_facts()
         self._hardware = describe_hardware(accelerator.device)
@@ -106,6 +107,7 @@ class Session:
                     self._config, self._task, self._accelerator, self._folder, recorder, self._callbacks
                 )
                 stack.callback(trainer.loaders.close)
+                stack.callback(trainer.close)
                 with stop_on_signals(trainer.stop), stop_after(max_time, trainer.stop, started=started):
                     summary = self._train_and_review(trainer, point)
                 self.signal = trainer.stop.signal if summary["status"] == "interrupted" else None
@@ -113,11 +115,13 @@ class Session:
                 if trainer is None:
                     log.warning("Interrupted before training began: there is nothing to save.")
                 reason = "a second signal" if trainer is not None else "a signal before training began"
+                self._write_reports_after_failure(trainer)
                 summary = self._summary(trainer, "interrupted", reason=reason)
                 raise
             except BaseException as error:
                 log.debug("The run failed.", exc_info=True)
                 plain = explained(error) or error
+                self._write_reports_after_failure(trainer)
                 summary = self._summary(trainer, "failed", reason=f"{type(plain).__name__}: {plain}")
                 raise plain from error
             finally:
@@ -135,6 +139,8 @@ class Session:
         if point is not None and point.checkpoint is not None:
             log.info("Continuing from %s.", point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
+        if self._is_main:
+            trainer.write_reports(self._folder.reports)
         # A signal after the last epoch may have reached one process only.
         trainer.processes.agree(trainer.stop)
         ended, reason = trainer.stop.status or "completed", trainer.stop.reason
@@ -145,7 +151,8 @@ class Session:
 
         LogContext.set(phase="evaluate")
         best = self._checkpointing.best
-        if self._config.checkpointing.selection == "best" and best is not None:
+        selection = self._config.checkpointing.selection or trainer.default_selection
+        if selection == "best" and best is not None:
             log.info("Evaluating the best weights: epoch %d, %s %.4f.", best["epoch"], best["metric"], best["value"])
             load_weights(trainer, trainer.checkpoints.at(best["checkpoint"]))
         values: dict[str, dict[str, float]] = {}
@@ -159,7 +166,13 @@ class Session:
         trainer.log({f"test/{name}": value for name, value in values.get("test", {}).items()})
         summary = self._summary(trainer, ended, reason=reason, values=values)
         if self._is_main:
-            save_model(self._folder.model, self._config.task, self._task, trainer.evaluated_model)
+            save_model(
+                self._folder.model,
+                self._config.task,
+                self._task,
+                trainer.evaluated_model,
+                adapted=bool(trainer.adaptations),
+            )
             draw_curves(
                 read_metrics(self._folder.metrics), self._folder.reports / "curves.png", title=self._folder.name
             )
@@ -191,7 +204,17 @@ class Session:
             num_processes=self._accelerator.num_processes,
             best=self._checkpointing.best,
             values=values,
+            non_private=self._non_private,
         )
+
+    def _write_reports_after_failure(self, trainer: Trainer | None) -> None:
+        """Let the trainer say what it has done; the failure itself matters more than one of its reports."""
+        if trainer is None or not self._is_main:
+            return
+        try:
+            trainer.write_reports(self._folder.reports)
+        except Exception as error:
+            log.warning("The trainer's reports could not be written (%s: %s).", type(error).__name__, error)
 
     def _begin(self, point: ResumePoint | None) -> None:
         training = self._config.training
@@ -220,7 +243,8 @@ class Session:
         length = 0
         if point is not None and point.checkpoint is not None:
             length = metrics_length(point.checkpoint)
-        recorder = Recorder(MetricsLog(self._folder.metrics, length=length), self._trackers())
+        metrics = MetricsLog(self._folder.metrics, length=length, non_private=self._non_private)
+        recorder = Recorder(metrics, self._trackers())
         recorder.open()
         return recorder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mltrain.config.schema import Config
@@ -13,6 +13,7 @@ from mltrain.core.logging import log
 from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.version import __version__
+from mltrain.tracking.non_private import NON_PRIVATE, matcher
 from mltrain.trainers.base import Trainer
 from mltrain.workflows.metadata import now
 
@@ -29,6 +30,7 @@ def run_summary(
     num_processes: int,
     best: Mapping[str, Any] | None,
     values: Mapping[str, Mapping[str, float]] | None = None,
+    non_private: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what `summary.json` holds.
 
@@ -40,6 +42,7 @@ def run_summary(
         num_processes: of the run.
         best: the best checkpoint so far.
         values: split -> metrics of the chosen weights, after the final evaluation.
+        non_private: patterns of the names that no privacy guarantee covers.
     """
     summary: dict[str, Any] = {
         "status": status,
@@ -58,6 +61,7 @@ def run_summary(
         **(values or {}),
         "model_digest": None,
         "timing": {"total_s": 0.0, "train_s": 0.0, "samples_per_s": 0.0, "data_wait_s": 0.0},
+        **({NON_PRIVATE: list(non_private)} if non_private else {}),
     }
     if trainer is None:
         return summary
@@ -66,6 +70,7 @@ def run_summary(
         "steps": trainer.position.step,
         "samples_seen": trainer.samples_seen,
         "timing": trainer.timing.summary(trainer.samples_seen),
+        **trainer.summary_facts(),
     }
     if values is not None:
         summary["model_digest"] = model_digest(trainer.evaluated_model.state_dict())
@@ -105,6 +110,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     for split in ("train", "val", "test"):
         if values := summary.get(split):
             lines.append(f"{split:<12} " + ", ".join(f"{name} {_number(value)}" for name, value in values.items()))
+    if claim := summary.get("privacy"):
+        lines.append(f"privacy      {_claim_text(claim)}{_non_private_text(summary)}")
     if summary.get("model_digest"):
         lines.append(f"model        sha256 {summary['model_digest']}")
     timing = summary["timing"]
@@ -113,6 +120,24 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{timing['samples_per_s']:.0f} samples/s, waiting for data {timing['data_wait_s']:.1f} s"
     )
     return "\n".join(lines) + "\n"
+
+
+def _claim_text(claim: Mapping[str, Any]) -> str:
+    if claim.get("void"):
+        return f"VOID: {claim['void'].rstrip('.')}"
+    return (
+        f"epsilon {claim['epsilon']:.4g} at delta {claim['delta']:.3g} ({claim['accountant']}), {claim['steps']} steps"
+    )
+
+
+def _non_private_text(summary: Mapping[str, Any]) -> str:
+    """Return, as the rest of a line, which splits' metrics no privacy guarantee covers."""
+    is_non_private = matcher(summary.get(NON_PRIVATE, ()))
+    splits = [split for split in ("train", "val", "test") if split in summary]
+    listed = [split for split in splits if is_non_private(f"{split}/loss")]
+    if splits and not listed:
+        return ""
+    return f"; {'' if listed == splits else ' and '.join(listed) + ' '}metrics are not private"
 
 
 def _number(value: Any) -> str:

@@ -19,6 +19,7 @@ from mltrain.core.hardware import set_determinism
 from mltrain.core.logging import LogContext, console_log, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_early
 from mltrain.tasks.base import TASKS, Task
+from mltrain.trainers.base import Trainer
 from mltrain.trainers.failures import in_words
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
@@ -125,7 +126,7 @@ def _run(
         num_threads=switches.num_threads,
         tf32=switches.tf32,
     )
-    task = _checked_task(config, point, make_task)
+    task = _checked_task(config, point, make_task, trainer_class)
     callbacks = plugin_callbacks(config)
 
     accelerator = trainer_class.make_accelerator(config)
@@ -150,13 +151,16 @@ def _refuse_another_place(folder: RunFolder, loaded: LoadedConfig) -> None:
             )
 
 
-def _checked_task(config: Config, point: ResumePoint | None, make_task: Callable[[Config], Task]) -> Task:
+def _checked_task(
+    config: Config, point: ResumePoint | None, make_task: Callable[[Config], Task], trainer_class: type[Trainer]
+) -> Task:
     """Return the task, its data read and checked, which may take long."""
     try:
         task = make_task(config)
         if point is not None and point.checkpoint is not None:
             task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
         check_training(config, task)
+        trainer_class.check_task(config, task)
     except KeyboardInterrupt:
         log.warning("Interrupted before training began: there is nothing to save.")
         raise

@@ -77,10 +77,18 @@ def _trackers_on(config: Config) -> list[str]:
 
 def _checked_steps(config: Config, num_processes: int) -> int:
     """Check what a run checks before it begins, and return its number of steps."""
+    trainer_class = TRAINERS.get(config.training.trainer_type)
+    if not trainer_class.resumes_exactly(config):
+        raise ConfigError(
+            f"{trainer_class.name} draws what nobody can draw again: a resumed run never has the same bits",
+            where="training.trainer_type",
+            fix="Set training.dp.reproducible=true to verify all else; such a run is not private.",
+        )
     with _launched(num_processes):
-        TRAINERS.get(config.training.trainer_type).check(config)
-    task = TASKS.get(config.task)(config)
-    check_training(config, task)
+        trainer_class.check(config)
+        task = TASKS.get(config.task)(config)
+        check_training(config, task)
+        trainer_class.check_task(config, task)
     training = config.training
     window_size = training.batch_size * num_processes * training.gradient_accumulation_steps
     plan = ShuffledPlan(len(task.datasets()["train"]), window_size, config.seed)

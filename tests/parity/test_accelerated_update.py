@@ -41,7 +41,7 @@ def test_scaling_changes_nothing_but_the_scale(max_norm: float | None) -> None:
         for model, way in ((scaled, update), (plain, direct)):
             for part in INPUTS.split(4):  # two microbatches of one window
                 way.backward(model(part).square().sum(dim=1), 1 / 6)
-            norms.append(way.clip(want_norm=True))
+            norms.append(way.finish(want_norm=True))
             way.step()
         assert norms[0] is not None
         assert torch.allclose(norms[0], norms[1], rtol=1e-5)
@@ -53,7 +53,7 @@ def test_an_overflow_skips_the_step_and_lowers_the_scale() -> None:
     scaled, update, _, _, accelerator = pair(1.0)
     before = copy.deepcopy(scaled.state_dict())
     update.backward(scaled(INPUTS).sum(dim=1) * float("inf"), 1.0)
-    assert update.is_sound(update.clip(want_norm=False)), "that is for the scaler to judge"
+    assert update.is_sound(update.finish(want_norm=False)), "that is for the scaler to judge"
     update.step()
     assert all(torch.equal(before[name], tensor) for name, tensor in scaled.state_dict().items())
     assert accelerator.scaler.get_scale() == 2.0**9

@@ -25,7 +25,7 @@ def test_step_equals_torch_to_the_bit(max_norm: float | None, scale: str) -> Non
         factors = torch.full((4,), 0.25) if scale == "one for all" else torch.rand(4)
         values = nn.functional.cross_entropy(model(inputs), targets, reduction="none")
         update.backward(values, 0.25 if scale == "one for all" else factors)
-        norm = update.clip(want_norm=False)
+        norm = update.finish(want_norm=False)
         update.step()
 
         expected = nn.functional.cross_entropy(reference(inputs), targets, reduction="none")
@@ -45,6 +45,6 @@ def test_norm_is_computed_when_asked_for_without_clipping() -> None:
     model = nn.Linear(3, 1, bias=False)
     update = DirectUpdate(torch.optim.SGD(model.parameters(), lr=0.0), None)
     update.backward(model(torch.tensor([[3.0, 4.0, 0.0]])).squeeze(1), 1.0)
-    norm = update.clip(want_norm=True)
+    norm = update.finish(want_norm=True)
     assert norm is not None
     assert norm.item() == pytest.approx(5.0)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mltrain.tracking.metrics_log import MetricsLog, read_metrics
+from mltrain.tracking.metrics_log import NOT_VALUES, MetricsLog, read_metrics
 
-names = st.text(min_size=1).filter(lambda name: name not in ("step", "epoch", "time"))
+names = st.text(min_size=1).filter(lambda name: name not in NOT_VALUES)
 records = st.lists(
     st.tuples(st.integers(0, 2**53), st.integers(0, 10**6), st.dictionaries(names, st.floats())), max_size=8
 )

@@ -27,6 +27,8 @@ optimizer: {name: adamw, lr: 0.001}
 run: {description: a first try, tags: {team: red}}
 """
 LONG = "x" * 7000
+NON_PRIVATE = ["*", "!privacy/*", "!train/lr"]
+CLAIM = {"epsilon": 2.5, "delta": 1e-5, "void": None, "statement": "reports/privacy.html"}
 
 # A training process with a forked loader process, which outlives it and holds its pipes open.
 TRAINER = """
@@ -100,6 +102,7 @@ def store(tmp_path_factory):
     completed = new_run(project, "completed", config=f"{CONFIG}model: {{note: {LONG}}}\n")
     interrupted, failed, died = (new_run(project, name) for name in ("interrupted", "failed", "died"))
     write_json(failed.summary, {"status": "running"})  # it could not write its end
+    write_json(completed.summary, {"status": "running", "non_private": NON_PRIVATE})
     trackers = {folder.name: tracker_of(folder, uri, experiment="race") for folder in (completed, interrupted, failed)}
     for tracker in trackers.values():
         tracker.open()
@@ -110,7 +113,7 @@ def store(tmp_path_factory):
     trainer.stdout.close()
 
     write_run(completed)
-    write_json(completed.summary, {"status": "early_stopped"})
+    write_json(completed.summary, {"status": "early_stopped", "non_private": NON_PRIVATE, "privacy": CLAIM})
     write_json(interrupted.summary, {"status": "interrupted"})
     with captured_log() as messages:
         for tracker in trackers.values():
@@ -133,10 +136,10 @@ def store(tmp_path_factory):
 
 
 def write_run(folder):
-    metrics = MetricsLog(folder.metrics)
+    metrics = MetricsLog(folder.metrics, non_private=NON_PRIVATE)
     for step in range(1500):
         metrics.write(step=step, epoch=step // 500, values={"train/loss": 1.0 / (step + 1), "nothing": float("nan")})
-    metrics.write(step=1499, epoch=2, values={"val/accuracy": 0.75, "val/f1 [a+b]": 0.5})
+    metrics.write(step=1499, epoch=2, values={"val/accuracy": 0.75, "val/f1 [a+b]": 0.5, "privacy/epsilon": 2.5})
     metrics.close()
     (folder.logs / "train.log").write_text("a line\n")
     (folder.reports / "curves.png").write_bytes(b"png")
@@ -170,7 +173,7 @@ def test_metrics_have_their_steps_and_times(store):
     assert history(store, run, "train/loss") == [(step, 1.0 / (step + 1)) for step in range(1500)]
     assert history(store, run, "val/accuracy") == [(1499, 0.75)]
     assert history(store, run, "epoch") == [(0, 0.0), (500, 1.0), (1000, 2.0)]
-    assert set(run.data.metrics) == {"train/loss", "val/accuracy", "val/f1 _a_b_", "epoch"}
+    assert set(run.data.metrics) == {"train/loss", "val/accuracy", "val/f1 _a_b_", "privacy/epsilon", "epoch"}
     (point,) = store.client.get_metric_history(run.info.run_id, "val/accuracy")
     assert abs(point.timestamp / 1000 - time.time()) < 600
 
@@ -191,14 +194,19 @@ def test_tags_description_and_data(store):
     run = store.run_of("completed")
     wanted = {
         "team": "red",
-        "mlflow.note.content": "a first try",
+        "mlflow.note.content": "a first try\n\n"
+        "Not private: no privacy guarantee covers the values *, but not privacy/*, train/lr.",
+        "privacy.epsilon": "2.5",
+        "privacy.delta": "1e-05",
+        "privacy.statement": "reports/privacy.html",
+        "privacy.non_private": "*, but not privacy/*, train/lr",
         "mlflow.source.git.commit": "0123abc",
         "mlflow.source.name": "ml-train",
         "mltrain.data.digest": "d" * 40,
         "mltrain.status": "early_stopped",
     }
     assert wanted.items() <= run.data.tags.items()
-    assert not any("packages" in name for name in run.data.tags)
+    assert not any("packages" in name or name == "privacy.void" for name in run.data.tags)
     (dataset,) = (entry.dataset for entry in run.inputs.dataset_inputs)
     assert (dataset.name, dataset.digest) == ("flowers", "d" * 36)
 
@@ -244,6 +252,12 @@ def test_what_was_logged_before_a_kill_is_in_the_store(store):
 
 def test_resume_continues_the_run_without_duplicates(store):
     before = store.run_of("died")
+    assert before.data.tags["mlflow.note.content"] == "a first try"
+    for name, text in {
+        "privacy.epsilon": "0.5",
+        "privacy.non_private": "train/*",
+    }.items():  # as an end before leaves it
+        store.client.set_tag(before.info.run_id, name, text)
     folder = store.died
     folder.config.write_text(CONFIG.replace("0.001", "0.01") + "model: {added: true}\n")
     tracker = tracker_of(folder, store.uri, experiment="race")
@@ -263,6 +277,7 @@ def test_resume_continues_the_run_without_duplicates(store):
     assert run.data.params == {**before.data.params, "model.added": "true"}
     assert run.data.tags["resumed.optimizer.lr"] == "0.01"
     assert [name for name in run.data.tags if name.startswith("resumed.")] == ["resumed.optimizer.lr"]
+    assert not any(name.startswith("privacy.") for name in run.data.tags), "what it claimed before is too small by now"
     assert len(run.inputs.dataset_inputs) == 1
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_file import read_records, rows
 
@@ -21,7 +22,7 @@ from mltrain.core.files import read_json, write_json
 from mltrain.core.run_folder import create_run_folder
 from mltrain.tracking.base import TRACKERS
 from mltrain.tracking.feeding import feed
-from mltrain.tracking.metrics_log import MetricsLog, read_metrics
+from mltrain.tracking.metrics_log import NOT_VALUES, MetricsLog, read_metrics
 
 CONFIG = """
 task: image_classification
@@ -30,6 +31,7 @@ optimizer: {name: adamw, lr: 0.001}
 tracking: {mlflow: {tracking_uri: "http://me:secret@host"}}
 run: {description: a first try, tags: {team: red}}
 """
+NOTICE = "Not private: no privacy guarantee covers the values val/*."
 API_KEY = "0123456789abcdef0123456789abcdef01234567"
 SETTINGS = {"tensorboard": {}, "wandb": {"mode": "offline", "project": None, "entity": None}}
 
@@ -98,7 +100,8 @@ def run(tmp_path_factory):
         )  # fmt: skip
 
         trackers = [TRACKERS.get(name)(folder, settings) for name, settings in SETTINGS.items()]
-        metrics = MetricsLog(folder.metrics, length=length)
+        metrics = MetricsLog(folder.metrics, length=length, non_private=["val/*"])
+        write_json(folder.summary, {"status": "running", "non_private": ["val/*"]})
         for tracker in trackers:
             tracker.open()
         for step in range(40, 80):
@@ -108,7 +111,8 @@ def run(tmp_path_factory):
         pixels[1, 2] = 200
         Image.fromarray(pixels).save(folder.reports / "confusion_matrix_test.png")
         folder.summary_text.write_text("all is well\n")
-        write_json(folder.summary, {"status": "completed"})
+        claim = {"epsilon": 2.5, "delta": 1e-5}
+        write_json(folder.summary, {"status": "completed", "non_private": ["val/*"], "privacy": claim})
         for tracker in trackers:
             tracker.end()
         for tracker in trackers:
@@ -132,7 +136,7 @@ def scalars(accumulator):
 def logged(folder):
     values = defaultdict(list)
     for record in read_metrics(folder.metrics):
-        for name in record.keys() - {"step", "epoch", "time"}:
+        for name in record.keys() - set(NOT_VALUES):
             if record[name] is not None:
                 values[name].append((record["step"], pytest.approx(record[name], rel=1e-6)))
     return dict(values)
@@ -174,6 +178,12 @@ def test_event_files_hold_the_figures_the_configuration_and_the_end(run):
     assert "all is well" in texts["summary"]
 
 
+def test_event_files_describe_the_values_that_are_not_private(run):
+    found = plugin_event_accumulator.EventAccumulator(str(run.folder.tensorboard)).Reload()  # as the pages read them
+    described = {name: found.SummaryMetadata(name).summary_description for name in found.PluginTagToContent("scalars")}
+    assert described == {"train/loss": "", "val/accuracy": "Not private: no privacy guarantee covers this value."}
+
+
 def test_event_files_of_others_are_left_alone(tmp_path):
     folder = new_run(tmp_path, "run")
     folder.tensorboard.mkdir()
@@ -191,7 +201,7 @@ def test_wandb_continues_one_run(run):
     assert ids == {run.killed.address["id"]} == {read_json(run.folder.tracking / "wandb.json")["id"]}
     (about,) = (record.run for record in second if record.HasField("run"))
     assert (about.display_name, about.project, about.notes, list(about.tags)) == (
-        "run", "flowers", "a first try", ["team:red"],
+        "run", "flowers", f"a first try\n\n{NOTICE}", ["team:red"],
     )  # fmt: skip
     config = {update.key: update.value_json for update in about.config.update}
     assert json.loads(config["optimizer"]) == {"name": "adamw", "lr": 0.001}
@@ -217,6 +227,9 @@ def test_wandb_is_told_how_the_run_ended(run):
     (killed,) = run.killed.wandb
     _, second = [read_file(path) for path in wandb_files(run.folder)]
     assert (end_of(killed), end_of(second)) == (1, 0)
+    summary = {item.key: json.loads(item.value_json) for record in second for item in record.summary.update}
+    claim = {"privacy.epsilon": "2.5", "privacy.delta": "1e-05", "privacy.non_private": "val/*"}
+    assert {"status": "completed", **claim}.items() <= summary.items()
     (figure,) = (row for row in rows(second) if "reports/confusion_matrix_test/path" in row)
     assert figure["reports/confusion_matrix_test/width"] == 7
 

@@ -1,0 +1,304 @@
+"""How each kind of layer gives its examples' gradients: whole, or as their norms and a weighted sum alone.
+
+Whole gradients are those of Opacus (Yousefpour et al. 2021). The norm of a linear layer's gradient from the inner products
+of inputs and of output gradients is ghost clipping (Goodfellow 2015; Li et al. 2022); the choice between this and the
+whole gradient of one layer at a time follows Bu et al. 2022 ("Scalable and efficient training of large convolutional
+neural networks with differential privacy"); the weighted sum without another backward pass, Bu et al. 2023
+("Differentially private optimization on large model at small cost").
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
+
+__all__ = ["LayerRule", "rule_for", "sum_of_squares", "weighted_sum"]
+
+_BLOCK = 1024
+
+
+class LayerRule(Protocol):
+    """The gradients of one kind of layer, from its inputs and the gradient of its output (B, ...)."""
+
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        """Return each example's gradient."""
+        ...
+
+    def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
+        """Return the norms of the examples' gradients, and their weighted sum as a function."""
+        ...
+
+
+def rule_for(layer: nn.Module) -> LayerRule | None:
+    """Return the rule of a layer that has no layers within; None: there is none, or it would not be right for it."""
+    if any(True for _ in layer.children()):
+        return None
+    for kind, rule, suits in _RULES:
+        # A subclass that computes the same has the same gradient.
+        if isinstance(layer, kind) and type(layer).forward is kind.forward and suits(layer):
+            return rule
+    return None
+
+
+class _Kept:
+    """Layers whose gradients are small: they are kept whole in either mode."""
+
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        raise NotImplementedError
+
+    def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
+        """Return the norms of the kept gradients, and their weighted sum as a function."""
+        rows = self.rows(call, gradient)
+        squares = sum_of_squares(list(rows.values()))
+        return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
+
+
+class _LayerNorm(_Kept):
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        layer: Any = call.layer
+        between = tuple(range(1, gradient.ndim - len(layer.normalized_shape)))
+
+        def total(product: Tensor) -> Tensor:
+            return product.sum(between) if between else product
+
+        rows: Rows = {}
+        if _is_trained(layer.weight):
+            normed = F.layer_norm(call.inputs.to(gradient.dtype), layer.normalized_shape, eps=layer.eps)
+            rows[layer.weight] = total(normed * gradient)
+        if _is_trained(layer.bias):
+            rows[layer.bias] = total(gradient)
+        return rows
+
+
+class _GroupNorm(_Kept):
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        layer: Any = call.layer
+        rows: Rows = {}
+        if _is_trained(layer.weight):
+            normed = F.group_norm(call.inputs.to(gradient.dtype), layer.num_groups, eps=layer.eps)
+            rows[layer.weight] = (normed * gradient).flatten(2).sum(2) if gradient.ndim > 2 else normed * gradient
+        if _is_trained(layer.bias):
+            rows[layer.bias] = gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient
+        return rows
+
+
+class _Linear:
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        layer: Any = call.layer
+        gradients, inputs = _as_sequences(gradient), _as_sequences(call.inputs.to(gradient.dtype))
+        rows: Rows = {}
+        if _is_trained(layer.weight):
+            rows[layer.weight] = torch.bmm(gradients.transpose(1, 2), inputs)
+        if _is_trained(layer.bias):
+            rows[layer.bias] = gradients.sum(1)
+        return rows
+
+    def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
+        layer: Any = call.layer
+        gradients, inputs = _as_sequences(gradient), _as_sequences(call.inputs.to(gradient.dtype))
+        squares = gradient.new_zeros(len(gradient))
+        if _is_trained(layer.weight):
+            squares = squares + product_squares(gradients.transpose(1, 2), inputs)
+        if _is_trained(layer.bias):
+            squares = squares + sum_of_squares([gradients.sum(1)])
+
+        def weighted(factors: Tensor) -> Rows:
+            scaled = gradients * factors[:, None, None]
+            sums: Rows = {}
+            if _is_trained(layer.weight):
+                sums[layer.weight] = scaled.flatten(0, 1).T @ inputs.flatten(0, 1)
+            if _is_trained(layer.bias):
+                sums[layer.bias] = scaled.sum((0, 1))
+            return sums
+
+        return LayerShare(squares, weighted)
+
+
+class _Convolution:
+    """Convolutions over one or two dimensions, as the product of the output's gradient and the unfolded input."""
+
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        layer: Any = call.layer
+        rows: Rows = {}
+        if _is_trained(layer.weight):
+            patches = _patches(layer, call.inputs.to(gradient.dtype))
+            rows[layer.weight] = _convolved(layer, gradient, patches)
+        if _is_trained(layer.bias):
+            rows[layer.bias] = gradient.flatten(2).sum(2)
+        return rows
+
+    def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
+        layer: Any = call.layer
+        inputs = call.inputs.to(gradient.dtype)
+        squares = gradient.new_zeros(len(gradient))
+        if _is_trained(layer.weight):
+            patches = _patches(layer, inputs)
+            if layer.groups == 1:
+                squares = squares + product_squares(gradient.flatten(2), patches.transpose(1, 2))
+            else:
+                squares = squares + sum_of_squares([_convolved(layer, gradient, patches)])
+            del patches
+        if _is_trained(layer.bias):
+            squares = squares + sum_of_squares([gradient.flatten(2).sum(2)])
+
+        def weighted(factors: Tensor) -> Rows:
+            scaled = gradient * factors.view(-1, *[1] * (gradient.ndim - 1))
+            sums: Rows = {}
+            if _is_trained(layer.weight):
+                sums[layer.weight] = _weight_gradient(layer, inputs, scaled)
+            if _is_trained(layer.bias):
+                sums[layer.bias] = scaled.flatten(2).sum((0, 2))
+            return sums
+
+        return LayerShare(squares, weighted)
+
+
+class _Embedding:
+    def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
+        layer: Any = call.layer
+        numbers, gradients = self._flat(layer, call.inputs, gradient)
+        whole = gradient.new_zeros(len(gradient), *layer.weight.shape)
+        index = numbers.unsqueeze(-1).expand_as(gradients)
+        return {layer.weight: whole.scatter_add_(1, index, gradients)}
+
+    def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
+        layer: Any = call.layer
+        numbers, gradients = self._flat(layer, call.inputs, gradient)
+        # Of each example, the gradients of each word add up before they are squared.
+        places = numbers + torch.arange(len(numbers), device=numbers.device)[:, None] * layer.num_embeddings
+        found, order = places.flatten().unique(return_inverse=True)
+        totals = gradients.new_zeros(len(found), gradients.shape[-1]).index_add_(0, order, gradients.flatten(0, 1))
+        owners = torch.div(found, layer.num_embeddings, rounding_mode="floor")
+        squares = gradients.new_zeros(len(numbers)).index_add_(0, owners, totals.square().sum(1))
+
+        def weighted(factors: Tensor) -> Rows:
+            scaled = (gradients * factors[:, None, None]).flatten(0, 1)
+            return {layer.weight: torch.zeros_like(layer.weight).index_add_(0, numbers.flatten(), scaled)}
+
+        return LayerShare(squares, weighted)
+
+    @staticmethod
+    def _flat(layer: Any, numbers: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = numbers.reshape(len(numbers), -1)
+        gradients = gradient.reshape(*numbers.shape, -1)
+        if layer.padding_idx is not None:
+            gradients = gradients.masked_fill((numbers == layer.padding_idx).unsqueeze(-1), 0.0)
+        return numbers, gradients
+
+
+def sum_of_squares(rows: list[Tensor]) -> Tensor:
+    """Return each example's squared 2-norm over several tensors (B, ...)."""
+    return torch.stack([_norms(row.flatten(1)).square() for row in rows]).sum(0)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Return the 2-norm of each row (B, N): block by block, since over millions of elements rounding adds up to 1e-4."""
+    whole = rows.shape[1] - rows.shape[1] % _BLOCK
+    if whole <= 4 * _BLOCK:
+        return torch.linalg.vector_norm(rows, dim=1)
+    norms = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, _BLOCK)), dim=2)
+    if whole < rows.shape[1]:
+        norms = torch.cat([norms, torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)], dim=1)
+    return torch.linalg.vector_norm(norms, dim=1)
+
+
+def weighted_sum(factors: Tensor, row: Tensor) -> Tensor:
+    """Return the sum over the examples of factors (B,) times row (B, ...)."""
+    return (factors @ row.flatten(1)).view(row.shape[1:])
+
+
+def product_squares(left: Tensor, right: Tensor) -> Tensor:
+    """Return the squared Frobenius norms of the products left (B, O, T) @ right (B, T, I), shape (B,).
+
+    Few positions T: from the inner products, |LR|^2 = <L'L, RR'>. Its terms may cancel, so that their rounding is large
+    beside the result. A norm that is too small would let an example exceed its bound, so that the largest error is
+    added: half a unit in the last place of all the terms without their signs.
+    """
+    positions = right.shape[1]
+    if positions == 1:
+        return left.square().sum((1, 2)) * right.square().sum((1, 2))
+    if 2 * positions**2 > left.shape[1] * right.shape[2]:
+        return sum_of_squares([torch.bmm(left, right)])
+    lefts, rights = torch.bmm(left.transpose(1, 2), left), torch.bmm(right, right.transpose(1, 2))
+    lengths = lefts.diagonal(dim1=1, dim2=2).sqrt() * rights.diagonal(dim1=1, dim2=2).sqrt()
+    error = lengths.sum(1).square() * (torch.finfo(left.dtype).eps / 2)
+    return (lefts * rights).sum((1, 2)).clamp(min=0) + error
+
+
+def _is_trained(parameter: Tensor | None) -> bool:
+    return parameter is not None and parameter.requires_grad
+
+
+def _as_sequences(values: Tensor) -> Tensor:
+    """Return (B, ..., width) as (B, T, width)."""
+    return values.unsqueeze(1) if values.ndim == 2 else values.flatten(1, -2)
+
+
+def _patches(layer: Any, inputs: Tensor) -> Tensor:
+    """Return the input under each position of the kernel, shape (B, channels x kernel, positions)."""
+    inputs, padding = _padded(layer, inputs)
+    if all(size == 1 for size in layer.kernel_size) and not any(padding):
+        places = (..., *[slice(None, None, step) for step in layer.stride])
+        return inputs[places].flatten(2)
+    kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
+    if inputs.ndim == 3:
+        inputs = inputs.unsqueeze(2)
+        kernel, dilation, stride, padding = (1, *kernel), (1, *dilation), (1, *stride), (0, *padding)
+    return F.unfold(inputs, kernel, dilation=dilation, padding=padding, stride=stride)
+
+
+def _padded(layer: Any, inputs: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the input and the padding of both sides that it still needs."""
+    if not isinstance(layer.padding, str):
+        return inputs, tuple(layer.padding)
+    return F.pad(inputs, layer._reversed_padding_repeated_twice), (0,) * len(layer.kernel_size)
+
+
+def _convolved(layer: Any, gradient: Tensor, patches: Tensor) -> Tensor:
+    """Return each example's gradient of the kernel, shape (B, *kernel)."""
+    count, groups = len(gradient), layer.groups
+    grouped = gradient.reshape(count * groups, gradient.shape[1] // groups, -1)
+    product = torch.bmm(grouped, patches.reshape(count * groups, -1, patches.shape[-1]).transpose(1, 2))
+    return product.view(count, *layer.weight.shape)
+
+
+def _weight_gradient(layer: Any, inputs: Tensor, gradient: Tensor) -> Tensor:
+    inputs, padding = _padded(layer, inputs)
+    find = torch.nn.grad.conv1d_weight if inputs.ndim == 3 else torch.nn.grad.conv2d_weight
+    weight: Tensor = find(
+        inputs,
+        layer.weight.shape,
+        gradient,
+        layer.stride,
+        padding,
+        layer.dilation,
+        layer.groups,  # type: ignore[arg-type]
+    )
+    return weight
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+def _pads_with_zeros(layer: Any) -> bool:
+    return bool(layer.padding_mode == "zeros")
+
+
+def _is_plain(layer: Any) -> bool:
+    return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+
+
+_RULES: list[tuple[Any, LayerRule, Any]] = [
+    (nn.Linear, _Linear(), _always),
+    (nn.Conv1d, _Convolution(), _pads_with_zeros),
+    (nn.Conv2d, _Convolution(), _pads_with_zeros),
+    (nn.LayerNorm, _LayerNorm(), _always),
+    (nn.GroupNorm, _GroupNorm(), _always),
+    (nn.Embedding, _Embedding(), _is_plain),
+]

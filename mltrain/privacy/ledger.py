@@ -1,0 +1,139 @@
+"""The privacy ledger: a file that counts every private step before it is taken.
+
+What was spent stays spent: a step that a killed run lost was computed on private data all the same, and may have been
+seen in a log or on a screen. So the file, not the checkpoint that a run continues from, says how many there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mltrain.core.errors import CheckpointError
+from mltrain.core.files import fsync_path, write_text
+
+__all__ = ["Ledger"]
+
+_FORMAT = 1
+_FULL = "Free some space or mend the permissions, then continue with --resume; no step was taken that is not counted."
+_RESTORE = "Put the file of the run back, or start a new run: what this one has spent is not known."
+
+
+class Ledger:
+    """Counts steps, each on the disk before it is taken. Only the process that holds the run's lock may open it.
+
+    Args:
+        path: the file; made if it is missing.
+        mechanism: what each step does (noise, clipping, sampling, data), as JSON values. A file that is there keeps
+            its own.
+
+    Attributes:
+        mechanism: what each step of this run does.
+        steps: how many were begun since the run began, lost ones included.
+        segments: how many times the file was opened.
+
+    Raises:
+        CheckpointError: the file is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path, mechanism: Mapping[str, Any]) -> None:
+        self._path = path
+        try:
+            if not path.exists():
+                write_text(path, _line({"ledger": _FORMAT, **mechanism}))
+                fsync_path(path.parent)
+            self.mechanism, self.steps, self.segments, whole = _read(path)
+            self._descriptor = os.open(path, os.O_RDWR)
+            self._length = whole
+            os.lseek(self._descriptor, whole, os.SEEK_SET)
+            os.ftruncate(self._descriptor, whole)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.segments += 1
+        self._append({"segment": self.segments, "steps": self.steps})
+
+    def begin_step(self, position: int) -> None:
+        """Count a step, and return when the disk has it.
+
+        Args:
+            position: the run's own number of the step, from 0; it comes again where a lost step is taken anew.
+
+        Raises:
+            CheckpointError: it could not be written; the step must not be taken.
+        """
+        self._append({"step": self.steps + 1, "position": position})
+        self.steps += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return the ledger as JSON values, for a checkpoint."""
+        return {"mechanism": self.mechanism, "steps": self.steps}
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raise CheckpointError where a checkpoint knows of more steps than this file, or of other ones."""
+        if state["mechanism"] != self.mechanism or state["steps"] > self.steps:
+            raise CheckpointError(
+                f"counts {self.steps} steps, and the checkpoint {state['steps']}"
+                if state["steps"] > self.steps
+                else "is of another run than the checkpoint",
+                where=str(self._path),
+                fix=_RESTORE,
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = _line(record).encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._length)
+                os.lseek(self._descriptor, self._length, os.SEEK_SET)
+            raise self._unwritable(error) from error
+        self._length += len(line)
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"the privacy ledger cannot be written ({error.strerror or error})", where=str(self._path), fix=_FULL
+        )
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int, int, int]:
+    """Return the mechanism, the steps, the segments, and the bytes of whole lines.
+
+    A torn last line is a step that was about to be taken. Whether it was nobody knows: it counts.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    steps = segments = 0
+    try:
+        first, *lines = [json.loads(line) for line in content[:whole].splitlines()]
+        if first.pop("ledger") != _FORMAT:
+            raise ValueError
+        for line in lines:
+            if "segment" in line:
+                segments = line["segment"]
+                # Torn lines of earlier segments are counted in their successors' first lines.
+                if not steps <= line["steps"] <= steps + 1:
+                    raise ValueError
+                steps = line["steps"]
+            elif line["step"] == steps + 1:
+                steps += 1
+            else:
+                raise ValueError
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise CheckpointError("is damaged", where=str(path), fix=_RESTORE) from None
+    return first, steps + (whole < len(content)), segments, whole

@@ -1,0 +1,148 @@
+"""The attack on a configuration's private steps: what leaks, held against what is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mltrain.config.load import name_place
+from mltrain.config.schema import Config
+from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.core.hardware import set_determinism
+from mltrain.core.logging import log
+from mltrain.privacy.account import new_accountant
+from mltrain.privacy.accounting import Accountant
+from mltrain.privacy.audit import CONFIDENCE, AuditResult, audit
+from mltrain.privacy.canaries import AuditedSteps
+from mltrain.privacy.poisson_plan import PoissonPlan
+from mltrain.tasks.base import TASKS
+from mltrain.trainers.registry import TRAINERS
+from mltrain.workflows.request import ConfigLike, read_request
+
+__all__ = ["FULL_BATCH_NOISE", "PrivacyAudit", "audit_privacy"]
+
+FULL_BATCH_NOISE = 1.5
+"""Noise multiplier of the single full step. Its claim lies where 1000 canaries tell most: epsilon 2.8 at delta 1e-5."""
+
+_MOST_STEPS = 1000
+_FEWEST_CANARIES = 100
+
+
+@dataclass(frozen=True)
+class PrivacyAudit:
+    """What came of the attacks.
+
+    Attributes:
+        results: what was attacked -> what came of it.
+    """
+
+    results: Mapping[str, AuditResult]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim stands."""
+        return all(result.passed for result in self.results.values())
+
+    @property
+    def verdict(self) -> str:
+        """One line for people."""
+        failed = [name for name, result in self.results.items() if not result.passed]
+        if failed:
+            return f"Less private than claimed: {', '.join(failed)}."
+        blind = [name for name, result in self.results.items() if result.is_blind]
+        told = f" Nothing could be seen of: {', '.join(blind)}; use more canaries." if blind else ""
+        return f"No claim is refuted. (Steps that keep theirs pass with probability {CONFIDENCE:.1%} or more.){told}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "attacks": [
+                {"attacked": name, **asdict(result), "passed": result.passed, "verdict": result.verdict}
+                for name, result in self.results.items()
+            ],
+        }
+
+
+def audit_privacy(
+    config: ConfigLike,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    canaries: int = 1000,
+    num_processes: int = 1,
+    key: bytes | None = None,
+    by_hand: str = "overrides",
+) -> PrivacyAudit:
+    """Attack the steps that a configuration trains with, by the same classes, on canaries in place of its data.
+
+    Two attacks for each mode that may be used. One is on a single step that sees every example, with noise 1.5: there a
+    fault in clipping or noise shows most. The other is on the configuration's own sample rate and noise, for as many
+    steps as cost no more than that single step, and 1000 at most: to refute larger claims takes more canaries.
+
+    Args:
+        config, overrides: as `mltrain.train` takes them.
+        canaries: how many, in each attack.
+        num_processes: of the training; the sample rate depends on it.
+        key: 32 secret bytes that all that is drawn follows from; None takes them from the operating system.
+        by_hand: what the overrides are called in errors.
+
+    Raises:
+        MltrainError: the configuration cannot be used, or claims nothing.
+    """
+    if canaries < _FEWEST_CANARIES or num_processes < 1:
+        where, least = ("canaries", _FEWEST_CANARIES) if canaries < _FEWEST_CANARIES else ("num_processes", 1)
+        raise ConfigError("is too small", where=where, fix=f"Use {least} or more.")
+    request = read_request(config, overrides, by_hand=by_hand)
+    try:
+        loaded = request.load()
+        attacks = list(_attacks(loaded.config, num_processes))
+    except MltrainError as error:
+        name_place(error, request.file, request.overrides, by_hand=by_hand)
+        raise
+    results = {}
+    for name, audited, accountant in attacks:
+        results[name] = audit(audited, accountant.epsilon(audited.steps), accountant.delta, canaries=canaries, key=key)
+        log.info("%s: %s", name, results[name].verdict)
+    return PrivacyAudit(results)
+
+
+def _attacks(config: Config, num_processes: int) -> Iterator[tuple[str, AuditedSteps, Accountant]]:
+    """Give what is attacked, its name and its accountant."""
+    section, switches = config.training.dp, config.reproducibility
+    plan = _plan(config, num_processes)
+    accountant = new_accountant(section, plan)
+    if accountant.noise_multiplier == 0:
+        raise ConfigError(
+            "is 0: without noise nothing is claimed", where="training.dp.noise_multiplier", fix="Raise it."
+        )
+    set_determinism(
+        deterministic=switches.deterministic, benchmark=switches.benchmark, num_threads=switches.num_threads
+    )
+    full = Accountant(1.0, FULL_BATCH_NOISE, accountant.delta, accountant.kind)
+    steps = max(1, accountant.most_steps(full.epsilon(1), min(plan.total_steps, _MOST_STEPS)))
+    for mode in ("ghost", "hooks") if section.grad_sample_mode == "auto" else (section.grad_sample_mode,):
+        own = AuditedSteps(
+            plan.num_samples, plan.batch_size, steps, accountant.noise_multiplier, section.max_grad_norm, mode
+        )
+        yield f"{steps} of {plan.total_steps} steps, {mode}", own, accountant
+        yield f"one full step, {mode}", AuditedSteps(1, 1, 1, FULL_BATCH_NOISE, section.max_grad_norm, mode), full
+
+
+def _plan(config: Config, num_processes: int) -> PoissonPlan:
+    """Check what a run checks before it begins, and return its plan."""
+    training = config.training
+    if training.trainer_type != "dp":
+        raise ConfigError(
+            f"is {training.trainer_type}: nothing is claimed", where="training.trainer_type", fix="Use dp."
+        )
+    TRAINERS.get("dp").check(config)
+    num_samples = len(TASKS.get(config.task)(config).datasets()["train"])
+    batch_size = training.batch_size * training.gradient_accumulation_steps * num_processes
+    if batch_size > num_samples:
+        raise ConfigError(
+            f"a window of {batch_size} samples out of {num_samples} is no draw", where="training.batch_size",
+            fix="Lower it.",
+        )  # fmt: skip
+    return PoissonPlan(num_samples, batch_size, training.num_epochs)
