@@ -66,16 +66,14 @@ def opacus(problem: Problem, clock: Ticker, mode: str) -> None:
     with Path("log.jsonl").open("w") as log:
         for number, batch in enumerate(loader, 1):
             loss = step(batch["inputs"], batch["labels"])
-            accountant.step(
-                noise_multiplier=NOISE_MULTIPLIER, sample_rate=problem.batch_size / len(problem.samples)
-            )
+            accountant.step(noise_multiplier=NOISE_MULTIPLIER, sample_rate=problem.batch_size / len(problem.samples))
             if number % LOG_EVERY == 0:
                 log.write(json.dumps({"step": number, "loss": loss.item()}) + "\n")
             clock.tick(model)
 
 
-def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int, mode: str) -> Step:
-    """Return the step of PyTorch alone; the mode is of no matter."""
+def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, *_: Any) -> Step:
+    """Return the step of PyTorch alone, whatever the batch size and mode."""
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         loss = F.cross_entropy(model(inputs), labels)

@@ -68,7 +68,9 @@ class Network:
 
 PRIVATE_NETWORKS = {
     "private_mlp": Network("mlp, 8 x 8 images, batch 64", partial(PrivateReady, "mlp", 1, 8), (1, 8, 8), 64),
-    "tiny_net": Network("tiny_net, 32 x 32 images, batch 64", partial(PrivateReady, "tiny_net", 3, 32), (3, 32, 32), 64),
+    "tiny_net": Network(
+        "tiny_net, 32 x 32 images, batch 64", partial(PrivateReady, "tiny_net", 3, 32), (3, 32, 32), 64
+    ),
     "vit_tiny": Network(
         "vit_tiny of 2 layers, 64 x 64 images, batch 16",
         partial(PrivateReady, "vit_tiny", 3, 64, num_hidden_layers=2),
@@ -76,7 +78,10 @@ PRIVATE_NETWORKS = {
         16,
     ),
     "resnet18": Network(
-        "resnet18, 32 x 32 images, batch 16", partial(PrivateReady, "resnet18", 3, 32), (3, 32, 32), 16
+        "resnet18 of half the width, 32 x 32 images, batch 16",
+        partial(PrivateReady, "resnet18", 3, 32, embedding_size=32, hidden_sizes=[32, 64, 128, 256]),
+        (3, 32, 32),
+        16,
     ),
 }
 NETWORKS = {

@@ -67,7 +67,7 @@ class DPSection(Section):
     )
     grad_sample_mode: Literal["auto", "ghost", "hooks"] = Field(
         "auto",
-        description="How gradients of examples are clipped: hooks keeps them, ghost only their norms. auto: the quicker.",
+        description="How gradients of examples are clipped: hooks keeps them, ghost their norms. auto: the quicker.",
     )
     accept_selection_leak: bool = Field(
         False, description="Let private data choose weights or when to stop, which epsilon does not cover."

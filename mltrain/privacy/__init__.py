@@ -1,1 +1,1 @@
-"""Differential privacy: what is drawn, clipped, added, accounted for, stated and audited. `trainers/dp.py` trains with it."""
+"""Differential privacy: what is drawn, clipped, added, accounted for, stated and audited; for `trainers/dp.py`."""

@@ -12,7 +12,22 @@ from mltrain.privacy.accounting import Accountant, calibrate_noise, check_delta,
 from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.poisson_plan import PoissonPlan
 
-__all__ = ["PrivacyAccount", "new_accountant"]
+__all__ = ["PrivacyAccount", "checked_plan", "new_accountant"]
+
+
+def checked_plan(num_samples: int, batch_size: int, num_epochs: int, *, where: str) -> PoissonPlan:
+    """Return the plan of a run, for its figures alone.
+
+    Raises:
+        ConfigError: the batch of a step is larger than the data; `where` says whose fault it is.
+    """
+    if batch_size > num_samples:
+        raise ConfigError(
+            f"a step would hold {batch_size} examples, over accumulation and processes, and there are {num_samples}",
+            where=where,
+            fix="Use a smaller one.",
+        )
+    return PoissonPlan(num_samples, batch_size, num_epochs)
 
 
 def new_accountant(section: DPSection, plan: PoissonPlan, *, noise_multiplier: float | None = None) -> Accountant:
@@ -106,7 +121,10 @@ class PrivacyAccount:
 
     def epsilon(self) -> float:
         """Return what was spent, or a little more: quick enough for each log point."""
-        return self.accountant.epsilon_at_most(self.steps)
+        bound = self.accountant.epsilon_at_most(self.steps)
+        if self.target_epsilon is not None and bound > self.target_epsilon:
+            return self.accountant.epsilon(self.steps)
+        return bound
 
     def state(self) -> dict[str, Any]:
         """Return the ledger's state, as JSON values; only on the process that keeps it."""

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mltrain.core.errors import ConfigError, one_line
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
-from mltrain.privacy.layer_rules import LayerRule, sum_of_squares, weighted_sum
+from mltrain.privacy.layer_rules import LayerRule, kept, sum_of_squares
 
 __all__ = ["AnyLayer", "sampler_rule"]
 
@@ -38,9 +38,7 @@ class _Sampled:
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         """Return the norms of the gradients and their weighted sum."""
-        rows = self.rows(call, gradient)
-        squares = sum_of_squares(list(rows.values()))
-        return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
+        return kept(self.rows(call, gradient))
 
 
 class AnyLayer:
@@ -70,12 +68,13 @@ class AnyLayer:
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         """Return the norms; the weighted sum is another run of the layer, without an example's gradient kept."""
         squares = sum_of_squares(list(self.rows(call, gradient).values()))
+        layer, arguments, keywords = call.layer, call.arguments, call.keywords
 
         def weighted(factors: Tensor) -> Rows:
-            trained = [p for p in call.layer.parameters() if p.requires_grad]
+            trained = [p for p in layer.parameters() if p.requires_grad]
             scaled = gradient * factors.view(-1, *[1] * (gradient.ndim - 1))
             with torch.enable_grad():
-                output = call.layer(*call.arguments, **call.keywords)
+                output = layer(*arguments, **keywords)
                 found = torch.autograd.grad(output, trained, scaled, allow_unused=True)
             return {p: total for p, total in zip(trained, found, strict=True) if total is not None}
 

@@ -114,7 +114,7 @@ def _released(
         drawn = plan.window(*divmod(step, plan.windows_per_epoch))
         drawn = drawn[drawn < len(included)]
         present = torch.from_numpy(drawn[included[drawn]])
-        for part in present.split(_MICROBATCH):
+        for part in torch.split(present, _MICROBATCH):
             if len(part):
                 update.add(_losses(model, part, _LENGTH * audited.max_grad_norm))
         update.finish(want_norm=False)

@@ -115,11 +115,10 @@ class ClippedGradients:
             if self._mode == "ghost":
                 _refuse_second_use(call, self._calls)
                 self._shares.append(rule.share(call, exact))
-                return
-            for parameter, row in rule.rows(call, exact).items():
-                if parameter in self._rows:
-                    row = self._rows[parameter] + row
-                self._rows[parameter] = row
+            else:
+                for parameter, row in rule.rows(call, exact).items():
+                    self._rows[parameter] = self._rows[parameter] + row if parameter in self._rows else row
+        call.release()
 
     def _check(self, call: LayerCall, gradient: Tensor) -> None:
         if len(gradient) != self._count:

@@ -87,6 +87,10 @@ class LayerCall:
             return first
         return next(item for item in self.keywords.values() if isinstance(item, Tensor))
 
+    def release(self) -> None:
+        """Let go of the inputs."""
+        self.arguments, self.keywords = (), {}
+
     def is_intact(self) -> bool:
         """Return whether no input was changed in place since the call."""
         tensors = [item for item in tree_flatten((self.arguments, dict(self.keywords)))[0] if isinstance(item, Tensor)]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
 
-__all__ = ["LayerRule", "rule_for", "sum_of_squares", "weighted_sum"]
+__all__ = ["LayerRule", "kept", "rule_for", "sum_of_squares", "weighted_sum"]
 
 _BLOCK = 1024
 
@@ -53,9 +53,7 @@ class _Kept:
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         """Return the norms of the kept gradients, and their weighted sum as a function."""
-        rows = self.rows(call, gradient)
-        squares = sum_of_squares(list(rows.values()))
-        return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
+        return kept(self.rows(call, gradient))
 
 
 class _LayerNorm(_Kept):
@@ -100,6 +98,8 @@ class _Linear:
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         layer: Any = call.layer
+        if _is_smaller_whole(call, gradient):
+            return kept(self.rows(call, gradient))
         gradients, inputs = _as_sequences(gradient), _as_sequences(call.inputs.to(gradient.dtype))
         squares = gradient.new_zeros(len(gradient))
         if _is_trained(layer.weight):
@@ -134,6 +134,8 @@ class _Convolution:
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         layer: Any = call.layer
+        if _is_smaller_whole(call, gradient):
+            return kept(self.rows(call, gradient))
         inputs = call.inputs.to(gradient.dtype)
         squares = gradient.new_zeros(len(gradient))
         if _is_trained(layer.weight):
@@ -191,6 +193,12 @@ class _Embedding:
         return numbers, gradients
 
 
+def kept(rows: Rows) -> LayerShare:
+    """Return the share of a layer from its examples' whole gradients."""
+    squares = sum_of_squares(list(rows.values()))
+    return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
+
+
 def sum_of_squares(rows: list[Tensor]) -> Tensor:
     """Return each example's squared 2-norm over several tensors (B, ...)."""
     return torch.stack([_norms(row.flatten(1)).square() for row in rows]).sum(0)
@@ -228,6 +236,12 @@ def product_squares(left: Tensor, right: Tensor) -> Tensor:
     lengths = lefts.diagonal(dim1=1, dim2=2).sqrt() * rights.diagonal(dim1=1, dim2=2).sqrt()
     error = lengths.sum(1).square() * (torch.finfo(left.dtype).eps / 2)
     return (lefts * rights).sum((1, 2)).clamp(min=0) + error
+
+
+def _is_smaller_whole(call: LayerCall, gradient: Tensor) -> bool:
+    """Return whether the examples' gradients take less memory than what they are computed from."""
+    weight: Any = call.layer.weight
+    return bool(weight.numel() * len(gradient) <= call.inputs.numel() + gradient.numel())
 
 
 def _is_trained(parameter: Tensor | None) -> bool:

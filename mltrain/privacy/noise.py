@@ -20,6 +20,7 @@ NOISE_SOURCE = (
     "Box-Muller, rounded to float32"
 )
 _PAIRS = 65536  # at a time: what is in between stays in the processor's cache
+_ZEROS = bytes(12 * _PAIRS)
 
 
 class NoiseSource:
@@ -51,10 +52,12 @@ class NoiseSource:
 
     def _fill(self, block: torch.Tensor) -> None:
         pairs = len(block) // 2
-        bits = bytearray(self._stream.update(bytes(12 * pairs)))
+        bits = bytearray(12 * pairs + 15)  # the stream wants room for a whole block more
+        self._stream.update_into(memoryview(_ZEROS)[: 12 * pairs], bits)
         whole = torch.frombuffer(bits, dtype=torch.int64, count=pairs)
         uniform = ((whole >> 11) & ((1 << 53) - 1)).double().add_(0.5).mul_(2.0**-53)
         radius = uniform.log_().mul_(-2.0).sqrt_().float()
-        angle = torch.frombuffer(bits, dtype=torch.int32, offset=8 * pairs).float().mul_(math.pi * 2.0**-31)
+        turns = torch.frombuffer(bits, dtype=torch.int32, count=pairs, offset=8 * pairs)
+        angle = turns.float().mul_(math.pi * 2.0**-31)
         torch.mul(radius, angle.cos(), out=block[:pairs])
         torch.mul(radius, angle.sin_(), out=block[pairs:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class PoissonPlan:
         if not 0 < batch_size <= num_samples:
             raise ValueError(f"windows of {batch_size} out of {num_samples} samples")
         self.num_samples, self.batch_size, self.num_epochs = num_samples, batch_size, num_epochs
-        self._own = np.arange(rank, num_samples, processes, dtype=np.int64)
+        self._rank, self._processes = rank, processes
         self._key = os.urandom(KEY_BYTES) if key is None else key
         # Rounded down: no sample may be drawn more often than is accounted for.
         self._threshold = (batch_size << 64) // num_samples
@@ -66,6 +67,11 @@ class PoissonPlan:
     def total_steps(self) -> int:
         """Number of windows of all epochs (T)."""
         return self.num_epochs * self.windows_per_epoch
+
+    @cached_property
+    def _own(self) -> Indices:
+        """The samples that this rank draws from."""
+        return np.arange(self._rank, self.num_samples, self._processes, dtype=np.int64)
 
     def window(self, epoch: int, index: int) -> Indices:
         """Return the sample indices of this rank's part of a window, shape (n,), n >= 0, in ascending order."""

@@ -72,7 +72,8 @@ class PrivateUpdate:
         if self._exchange is not None:
             self._exchange(flat)
         flat.div_(self._batch_size)
-        for parameter, gradient in zip(self.gradients.parameters, flat.split([p.numel() for p in sums]), strict=True):
+        gradients = torch.split(flat, [tensor.numel() for tensor in sums])
+        for parameter, gradient in zip(self.gradients.parameters, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter)
         return torch.linalg.vector_norm(flat) if want_norm else None
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 __all__ = ["GaussianTradeOff", "SampledTradeOff", "TradeOff", "private_steps"]
 
@@ -89,8 +89,13 @@ class SampledTradeOff:
 
     def epsilon(self, delta: float) -> float:
         """See `TradeOff`."""
-        good = np.flatnonzero(self._deltas <= delta)
-        return max(0.0, float(self._losses[good[0]])) if len(good) else math.inf
+        if self._deltas[-1] > delta:
+            return math.inf
+        if self._deltas[0] <= delta:
+            return 0.0
+        first = int(np.argmax(self._deltas <= delta))
+        ends = slice(first - 1, first + 1)
+        return max(0.0, float(np.interp(-delta, -self._deltas[ends], self._losses[ends])))
 
     def _loss(self, place: Any) -> Any:
         """Return the log of the densities' ratio where the release is `place` clipping norms."""
@@ -100,21 +105,15 @@ class SampledTradeOff:
     def _reach(self, steps: int) -> float:
         """Return a loss that all steps together hardly ever pass, in either direction (Chernoff)."""
         bound = 1.0 + self._noise * math.sqrt(2.0 * (math.log(steps) - _LOG_TAIL))
-        places = np.linspace(1.0 - bound, bound, 4001)
+        places = np.linspace(1.0 - bound, bound, 1001)
         losses = self._loss(places)
         density = -0.5 * (places / self._noise) ** 2
+        rates = np.geomspace(0.05, 500.0, 40)[:, None]
         reach = 0.0
         for log_density, towards in ((density + losses, losses), (density, -losses)):
-            weights = np.exp(log_density - log_density.max())
-            weights /= weights.sum()
-            best = np.inf
-            for rate in np.geomspace(0.05, 500.0, 60):
-                exponents = rate * towards
-                top = exponents.max()
-                moment = top + math.log(float(np.dot(weights, np.exp(exponents - top))))
-                best = min(best, (steps * moment - _LOG_TAIL) / rate)
-            reach = max(reach, best)
-        return float(1.05 * reach)
+            moments = logsumexp(log_density + rates * towards, axis=1) - logsumexp(log_density)
+            reach = max(reach, float(np.min((steps * moments - _LOG_TAIL) / rates[:, 0])))
+        return 1.05 * reach
 
     def _one_step(self) -> tuple[Any, Any, float]:
         """Return one step's probability of each loss, with and without the example, and that of one beyond the grid."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -37,6 +37,8 @@ from mltrain.trainers.registry import register_trainer
 from mltrain.trainers.sound_examples import SoundExamples
 
 __all__ = ["DPTrainer"]
+
+Mode = Literal["ghost", "hooks"]
 
 
 @register_trainer("dp")
@@ -118,7 +120,7 @@ class DPTrainer(Trainer):
         """Hook into the model. It is not wrapped: what ranks exchange are noisy sums, not gradients."""
         section = self.config.training.dp
         self.processes.share_parameters(model)
-        self.grad_sample_mode = self._choose_mode(model)
+        self.grad_sample_mode, self._mode_text = self._choose_mode(model)
         self.noise = NoiseSource(self._test_key("noise", 0)) if self.is_main else None
         self.private_update = PrivateUpdate(
             ClippedGradients(model, section.max_grad_norm, self.grad_sample_mode),
@@ -238,22 +240,20 @@ class DPTrainer(Trainer):
         self._ledger = Ledger(path, mechanism)
         return self._ledger.mechanism, self._ledger.steps
 
-    def _choose_mode(self, model: nn.Module) -> str:
+    def _choose_mode(self, model: nn.Module) -> tuple[Mode, str]:
+        """Return how gradients of examples are clipped, and a sentence about it."""
         section = self.config.training.dp
-        if section.grad_sample_mode != "auto":
-            mode, self._mode_text = section.grad_sample_mode, f"Gradients of examples: {section.grad_sample_mode}."
-            return mode
-        if section.reproducible:
+        mode: Mode | Literal["auto"] = section.grad_sample_mode
+        if mode == "auto" and section.reproducible:
             # A trial may end otherwise the next time, and the modes differ in their last bits.
-            mode, self._mode_text = "hooks", "Gradients of examples: hooks."
-            return mode
+            mode = "hooks"
+        if mode != "auto":
+            return mode, f"Gradients of examples: {mode}."
         batch = self.to_device(probe_batch(self.task, self.config.training.batch_size))
-        mode, self._mode_text = self.processes.done_by_main(
-            lambda: choose_mode(
-                model, lambda: self.task.losses(model, batch).values, max_grad_norm=section.max_grad_norm
-            )
+        chosen: tuple[Mode, str] = self.processes.done_by_main(
+            lambda: choose_mode(model, lambda: self.task.losses(model, batch).values, section.max_grad_norm)
         )
-        return mode
+        return chosen
 
     def _test_key(self, purpose: str, number: int) -> bytes | None:
         """Return a key that follows from the seed, which anybody may know; None where there is to be privacy."""

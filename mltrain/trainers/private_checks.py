@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from mltrain.config.schema import Config
@@ -9,9 +11,8 @@ from mltrain.config.training import metric_name
 from mltrain.core.errors import ConfigError
 from mltrain.data.batches import Batch, collated
 from mltrain.models.private_layers import adapt_for_privacy
-from mltrain.privacy.account import new_accountant
+from mltrain.privacy.account import checked_plan, new_accountant
 from mltrain.privacy.coupling import refuse_coupled, refuse_coupled_task
-from mltrain.privacy.poisson_plan import PoissonPlan
 from mltrain.tasks.base import Task
 
 __all__ = ["check_private_config", "check_private_task", "probe_batch"]
@@ -46,8 +47,12 @@ def check_private_task(config: Config, task: Task, *, processes: int) -> None:
     """
     refuse_coupled_task(task)
     _check_selection(config, task)
-    accountant = new_accountant(config.training.dp, _plan(config, task, processes))
-    target = config.training.dp.target_epsilon
+    training = config.training
+    batch_size = training.batch_size * training.gradient_accumulation_steps * processes
+    num_samples = len(task.datasets()["train"])
+    plan = checked_plan(num_samples, batch_size, training.num_epochs, where="training.batch_size")
+    accountant = new_accountant(training.dp, plan)
+    target = training.dp.target_epsilon
     if target is not None and accountant.most_steps(target, 1) < 1:
         raise ConfigError(
             f"is {target:g}, and the first step passes it: it costs epsilon {accountant.epsilon(1):.4g}",
@@ -55,7 +60,8 @@ def check_private_task(config: Config, task: Task, *, processes: int) -> None:
             fix="Raise training.dp.noise_multiplier, or leave it out: the noise then follows from the target.",
         )
     with torch.random.fork_rng(devices=[]):
-        model = task.build_model()
+        # A task of a script gives the user's own module, which is not changed before the run.
+        model = copy.deepcopy(task.build_model())
         adapt_for_privacy(model)
         refuse_coupled(task, model, probe_batch(task, _PROBED), device=torch.device("cpu"))
 
@@ -64,19 +70,6 @@ def probe_batch(task: Task, size: int) -> Batch:
     """Return a batch of the first training samples, not augmented."""
     dataset = task.datasets()["train"]
     return collated([dataset.load(index, None) for index in range(min(size, len(dataset)))], task.collate)
-
-
-def _plan(config: Config, task: Task, processes: int) -> PoissonPlan:
-    training, num_samples = config.training, len(task.datasets()["train"])
-    batch_size = training.batch_size * training.gradient_accumulation_steps * processes
-    if batch_size > num_samples:
-        raise ConfigError(
-            f"batch_size x gradient_accumulation_steps x processes is {batch_size}, and there are {num_samples} "
-            "training samples to draw from",
-            where="training.batch_size",
-            fix="Lower it; a twentieth of the samples is large already.",
-        )
-    return PoissonPlan(num_samples, batch_size, training.num_epochs)
 
 
 def _check_selection(config: Config, task: Task) -> None:

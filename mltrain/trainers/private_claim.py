@@ -21,6 +21,7 @@ def claim_of(trainer: DPTrainer, *, under_way: bool) -> PrivacyClaim:
     selection = config.checkpointing.selection or trainer.default_selection
     ahead = min(account.plan.total_steps - trainer.position.step, trainer.steps_allowed()) if under_way else 0
     return PrivacyClaim(
+        run_name=trainer.folder.name,
         sample_rate=accountant.sample_rate,
         noise_multiplier=accountant.noise_multiplier,
         max_grad_norm=section.max_grad_norm,

@@ -123,11 +123,11 @@ def _attacks(config: Config, num_processes: int) -> Iterator[tuple[str, AuditedS
     full = Accountant(1.0, FULL_BATCH_NOISE, accountant.delta, accountant.kind)
     steps = max(1, accountant.most_steps(full.epsilon(1), min(plan.total_steps, _MOST_STEPS)))
     for mode in ("ghost", "hooks") if section.grad_sample_mode == "auto" else (section.grad_sample_mode,):
+        yield f"one full step, {mode}", AuditedSteps(1, 1, 1, FULL_BATCH_NOISE, section.max_grad_norm, mode), full
         own = AuditedSteps(
             plan.num_samples, plan.batch_size, steps, accountant.noise_multiplier, section.max_grad_norm, mode
         )
         yield f"{steps} of {plan.total_steps} steps, {mode}", own, accountant
-        yield f"one full step, {mode}", AuditedSteps(1, 1, 1, FULL_BATCH_NOISE, section.max_grad_norm, mode), full
 
 
 def _plan(config: Config, num_processes: int) -> PoissonPlan:

@@ -57,6 +57,17 @@ def test_a_plain_installation_holds_the_whole_package(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "mltrain" / "py.typed").exists()
 
 
+@pytest.mark.slow
+def test_the_private_configuration_learns_the_digits_within_its_budget(tmp_path: Path) -> None:
+    run(tmp_path, "mltrain", "make-data", "digits", "--output", "data/digits")
+    run(tmp_path, "ml-split", "--raw_data", "data/digits/raw", "--folds", "5")
+    run(tmp_path, "ml-train", "--config", str(ROOT / "configs/digits_private.yaml"), "--run_name", "it")
+    folder = tmp_path / "runs" / "it"
+    assert 2.5 < read_json(folder / "reports" / "privacy.json")["epsilon"] <= 3.0
+    # Draws and noise are new each time: 0.94 on average, with a standard deviation of 0.01.
+    assert read_json(folder / "summary.json")["test"]["accuracy"] > 0.88
+
+
 @pytest.fixture
 def photographs(hymenoptera: Path, tmp_path: Path) -> Path:
     """A folder where the photographs are split."""

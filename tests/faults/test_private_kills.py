@@ -18,8 +18,8 @@ PLANNED = EPOCHS * SAMPLES // BATCH
 AFFORDED = 48
 ACCOUNTANT = Accountant(BATCH / SAMPLES, 1.0, 1e-4, "rdp")
 # In the order of a step; how often a life comes there before it dies.
-PLACES = [("counted", 6), ("counting", 4), ("noised", 3), ("stepping", 9), ("stepped", 2), ("saved", 2)]
-PLACES += [("step end", 5)]
+PLACES = [("counted", 6), ("counting", 4), ("stepping", 9), ("saved", 2)]
+MORE_PLACES = [("noised", 3), ("stepped", 2), ("step end", 5)]
 
 
 def private_run(vectors: Mapping[str, Any], folder: Path, processes: int = 1, **dp: Any) -> PrivateRun:
@@ -83,8 +83,7 @@ def test_noise_that_comes_again_would_be_seen(vectors: Mapping[str, Any], tmp_pa
     run = private_run(vectors, tmp_path, reproducible=True)
     for place in ("stepping", "stepped"):
         assert run.die_at(place, 7)
-    again = repeated(run)
-    assert min(again.values()) > 0
+    assert min(repeated(run).values()) > 0
 
 
 @pytest.mark.faults
@@ -99,7 +98,7 @@ def test_many_kills_of_private_runs(
         if life % 2:
             deaths += run.die_after(generator.randrange(1, 25))
         else:
-            place, _ = generator.choice(PLACES)
+            place, _ = generator.choice(PLACES + MORE_PLACES)
             deaths += run.die_at(place, generator.randrange(1, 7))
         check_life(run)
         if run.ledger_steps == AFFORDED:

@@ -71,7 +71,7 @@ rates = st.floats(1e-4, 0.1)
 deltas = st.floats(1e-9, 1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(rate=rates, noise=noises, delta=deltas, steps=st.integers(1, 5000), more=st.integers(1, 5000))
 def test_more_steps_and_less_noise_cost_more(rate: float, noise: float, delta: float, steps: int, more: int) -> None:
     epsilon = Accountant(rate, noise, delta, "rdp").epsilon(steps)
@@ -81,7 +81,7 @@ def test_more_steps_and_less_noise_cost_more(rate: float, noise: float, delta: f
     assert Accountant(rate, noise, delta, "rdp").epsilon_at_most(steps) >= epsilon
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(rate=rates, noise=noises, target=st.floats(0.01, 50), limit=st.integers(1, 100_000))
 def test_most_steps_is_the_last_count_within_the_target(rate: float, noise: float, target: float, limit: int) -> None:
     accountant = Accountant(rate, noise, 1e-5, "rdp")

@@ -82,8 +82,7 @@ def test_the_step_as_it_is_passes(steps: AuditedSteps, mode: str) -> None:
     assert 0.1 < result.f_dp_bound < result.claimed_epsilon
 
 
-@pytest.mark.parametrize("mode", ["ghost", "hooks"])
-@pytest.mark.parametrize("steps", [FULL, SAMPLED], ids=["full", "sampled"])
+@pytest.mark.parametrize(("steps", "mode"), [(FULL, "ghost"), (FULL, "hooks"), (SAMPLED, "hooks")])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_audit_fails_with_a_planted_fault(fault: str, steps: AuditedSteps, mode: str, monkeypatch: Patch) -> None:
     FAULTS[fault](monkeypatch)

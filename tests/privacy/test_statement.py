@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.claim import PrivacyClaim
+from mltrain.privacy.cross_check import pld_epsilon
 from mltrain.privacy.rounding import rounded_up
 from mltrain.privacy.statement import privacy_facts, short_facts, write_statement
 
@@ -40,6 +44,14 @@ CLAIM = PrivacyClaim(
 )
 RDP = replace(CLAIM, accountant="rdp")  # takes no time
 BY_ACCURACY = {"the chosen weights": "val/accuracy"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cross_check() -> Iterator[None]:
+    """Most statements here are of the same steps, and a cross-check takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mltrain.privacy.statement.pld_epsilon", cache(pld_epsilon))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +112,11 @@ def test_what_voids_the_statement_leaves_no_epsilon(tmp_path: Path, changes: dic
     assert json.loads((tmp_path / "privacy.json").read_text())["epsilon"] is None
 
 
-def test_an_epsilon_that_is_not_finite_is_no_claim() -> None:
-    assert privacy_facts(replace(RDP, noise_multiplier=1e-160))["void"] == "The accountant finds no finite epsilon."
+def test_an_epsilon_that_is_not_finite_is_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accountant, "epsilon", lambda self, steps: math.inf)
+    facts = privacy_facts(RDP)
+    assert facts["void"] == "The accountant finds no finite epsilon."
+    assert facts["cross_check"]["why_not"] == "it takes too long for an epsilon above 30"
 
 
 def test_while_a_run_is_under_way_only_the_claim_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +129,7 @@ def test_while_a_run_is_under_way_only_the_claim_is_computed(monkeypatch: pytest
 
 def test_without_dp_accounting_the_cross_check_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    check = privacy_facts(RDP)["cross_check"]
+    check = privacy_facts(replace(RDP, steps_counted=23))["cross_check"]
     assert (check["epsilon"], check["agrees"], check["why_not"]) == (None, None, "dp-accounting is not installed")
 
 

@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from test_statement import BY_ACCURACY, RDP
+from test_statement import BY_ACCURACY, RDP, one_cross_check
 
 from mltrain.privacy.epsilon_curve import epsilon_curve
 from mltrain.privacy.statement import privacy_facts
 from mltrain.privacy.statement_page import statement_page
+
+__all__ = ["one_cross_check"]  # a fixture, used by every test
 
 ODD = '<img src=x onerror="document.title=1"> & "quotes"'
 CONTRAST = """() => {

@@ -14,7 +14,7 @@ DELTAS = (1e-2, 1e-5, 1e-7)
 
 @pytest.mark.parametrize(
     ("rate", "noise", "steps"),
-    [(0.01024, 1.1, 977), (0.5, 2.0, 10), (0.1, 0.8, 1), (0.3, 0.25, 3), (0.01, 0.2, 20)],
+    [(0.01024, 1.1, 977), (0.5, 2.0, 10), (0.1, 0.8, 1), (0.3, 0.4, 2)],
 )
 def test_epsilon_is_that_of_googles_accountant(rate: float, noise: float, steps: int) -> None:
     pld = pytest.importorskip("dp_accounting.pld.privacy_loss_distribution")
@@ -22,7 +22,7 @@ def test_epsilon_is_that_of_googles_accountant(rate: float, noise: float, steps:
     composed = reference.self_compose(steps)
     curve = SampledTradeOff(rate, noise, steps)
     for delta in DELTAS:
-        assert curve.epsilon(delta) == pytest.approx(composed.get_epsilon_for_delta(delta), rel=5e-4, abs=2e-3)
+        assert curve.epsilon(delta) == pytest.approx(composed.get_epsilon_for_delta(delta), rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("mu", [0.05, 0.7, 3.0])
@@ -58,6 +58,6 @@ def test_no_test_of_one_step_lies_above_the_curve_and_one_lies_on_it(threshold: 
 
 
 def test_nothing_beats_guessing_where_nothing_is_released() -> None:
-    for curve in (GaussianTradeOff(0.0), SampledTradeOff(0.01, 1000.0, 1)):
+    for curve in (GaussianTradeOff(0.0), SampledTradeOff(0.01, 1000.0, 1), SampledTradeOff(0.001, 1e5, 1)):
         assert curve.epsilon(1e-5) == pytest.approx(0.0, abs=1e-3)
         assert curve.least_alarms(0.4) == pytest.approx(0.4, abs=1e-3)

@@ -11,9 +11,11 @@ import pytest
 from private_runs import PrivateRun, private_config
 from runs import largest_difference, weights
 
+from mltrain.checkpoints.store import CheckpointStore
+
 SAMPLES, BATCH, EPOCHS = 64, 4, 3
 STEPS = EPOCHS * SAMPLES // BATCH
-NOISE, CLIP = 3.0, 0.5
+NOISE, CLIP = 300.0, 0.5
 
 
 def trained(vectors: Mapping[str, Any], folder: Path, processes: int, draws: str, **dp: Any) -> PrivateRun:
@@ -42,14 +44,8 @@ def exact(vectors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def noisy(vectors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> PrivateRun:
-    """A run of two processes that draw nothing: all it learns is noise."""
-    return trained(vectors, tmp_path_factory.mktemp("noisy"), 2, "EmptyPlan", noise_multiplier=NOISE)
-
-
-@pytest.fixture(scope="module")
-def usual(vectors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> PrivateRun:
-    """A run of two processes that draw for themselves."""
-    return trained(vectors, tmp_path_factory.mktemp("usual"), 2, "", noise_multiplier=NOISE)
+    """A run of two processes that draw for themselves, with so much noise that next to nothing else is seen."""
+    return trained(vectors, tmp_path_factory.mktemp("noisy"), 2, "", noise_multiplier=NOISE)
 
 
 def test_without_noise_two_processes_equal_one(exact: tuple[PrivateRun, PrivateRun]) -> None:
@@ -71,7 +67,7 @@ def test_some_draws_of_one_rank_and_of_all_are_empty(exact: tuple[PrivateRun, Pr
     assert [value == 0 for value in squares] == [not drawn for drawn in whole]
 
 
-@pytest.mark.parametrize("name", ["exact", "noisy", "usual"])
+@pytest.mark.parametrize("name", ["exact", "noisy"])
 def test_every_rank_takes_every_step_to_the_same_weights(name: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(name)
     run = run[1] if name == "exact" else run
@@ -84,16 +80,14 @@ def test_every_rank_takes_every_step_to_the_same_weights(name: str, request: pyt
     assert gradients[0] == gradients[1]
 
 
-@pytest.mark.parametrize("name", ["exact", "noisy", "usual"])
+@pytest.mark.parametrize("name", ["exact", "noisy"])
 def test_one_ledger_counts_for_both(name: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(name)
     run = run[1] if name == "exact" else run
     assert run.ledger_steps == STEPS == run.json("reports/privacy.json")["steps"]
     assert (len(run.noted("counted")), len(run.noted("counted", 1))) == (STEPS + 1, 0)  # one for the segment
-    (checkpoint,) = {path.resolve() for path in run.folder.glob("checkpoints/last")} or {
-        max(run.folder.glob("checkpoints/step-*"))
-    }
-    assert run.json(f"checkpoints/{checkpoint.name}/state.json")["trainer"]["ledger"]["steps"] == STEPS
+    newest = CheckpointStore(run.folder / "checkpoints").list()[0]
+    assert run.json(f"checkpoints/{newest.name}/state.json")["trainer"]["ledger"]["steps"] == STEPS
 
 
 def test_noise_comes_from_one_rank_at_its_scale(noisy: PrivateRun) -> None:
@@ -106,17 +100,11 @@ def test_noise_comes_from_one_rank_at_its_scale(noisy: PrivateRun) -> None:
     assert len({line["noise"] for line in noisy.noted("noised")}) == STEPS
 
 
-def test_ranks_draw_apart(usual: PrivateRun) -> None:
-    drawn = [[line["drawn"] for line in usual.noted("stepping", rank)] for rank in (0, 1)]
+def test_ranks_draw_apart(noisy: PrivateRun) -> None:
+    drawn = [[line["drawn"] for line in noisy.noted("stepping", rank)] for rank in (0, 1)]
     sizes = np.array([[len(window) for window in windows] for windows in drawn])
     assert all(index % 2 == rank for rank in (0, 1) for window in drawn[rank] for index in window)
     assert abs(np.corrcoef(sizes)[0, 1]) < 0.7
     assert (sizes[0] != sizes[1]).mean() > 0.3
     mean = STEPS * BATCH
     assert abs(int(sizes.sum()) - mean) < 6 * mean**0.5
-
-
-def test_one_stream_for_both_ranks_would_be_seen(vectors: dict[str, Any], tmp_path: Path) -> None:
-    run = trained(vectors, tmp_path, 2, "OneStreamPlan", noise_multiplier=NOISE)
-    sizes = [[len(line["drawn"]) for line in run.noted("stepping", rank)] for rank in (0, 1)]
-    assert sizes[0] == sizes[1]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mltrain.privacy.poisson_plan import PoissonPlan
 
-__all__ = ["EmptyPlan", "GivenPlan", "OneStreamPlan"]
+__all__ = ["EmptyPlan", "GivenPlan"]
 
 _KEY = bytes(range(32))
 
@@ -35,12 +35,3 @@ class EmptyPlan(PoissonPlan):
     def window(self, epoch: int, index: int) -> NDArray[np.int64]:
         """Return an empty window."""
         return np.empty(0, dtype=np.int64)
-
-
-class OneStreamPlan(PoissonPlan):
-    """A fault: all ranks draw by one key."""
-
-    def window(self, epoch: int, index: int) -> NDArray[np.int64]:
-        """Return this rank's part of a window."""
-        self._key = _KEY
-        return super().window(epoch, index)

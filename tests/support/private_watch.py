@@ -19,7 +19,9 @@ import private_plans
 import torch
 import vectors_task  # noqa: F401 (registers the task)
 
+import mltrain.privacy.statement as statement
 import mltrain.trainers.dp as dp
+import mltrain.workflows.session as session
 from mltrain.callbacks.base import Callback, Loop, register_callback
 from mltrain.privacy.noise import NoiseSource
 
@@ -119,6 +121,9 @@ def _watch_ledger() -> None:
 
 
 if "WATCH" in os.environ:
+    # Seconds at the end of each run, for what other tests look at.
+    session.draw_curves = lambda *_, **__: None  # type: ignore[assignment]
+    statement._pld = lambda _: None
     _watch_noise()
     _watch_ledger()
     if "DRAWS" in os.environ:

@@ -1,0 +1,142 @@
+"""Say what privacy a configuration gives, before training: epsilon for a noise, or the noise for an epsilon.
+
+  mltrain privacy --config configs/x.yaml --target_epsilon 3
+  mltrain privacy --config configs/x.yaml --noise_multiplier 1.1 --epochs 10,20,40 --batch_sizes 64,256
+  mltrain privacy --config configs/x.yaml --samples 50000 training.dp.target_epsilon=8 training.dp.accountant=rdp
+
+Prints the answer and a table over epochs and batch sizes, and draws the table to a PNG file. With both a noise and an
+epsilon it says where training would stop. Nothing is trained; with --samples no data is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mltrain.workflows.privacy_plan import PlannedRun, PrivacyPlan
+
+__all__ = ["add_arguments", "run"]
+
+_UNLIMITED = 1_000_000
+_NO_MATTER = ("trainer", "lr", "seed", "num_workers", "device", "run_name")
+_COLUMNS = ("epochs", "batch", "q", "steps", "noise multiplier", "epsilon")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the configuration, what is asked, the rows of the table and the folder of the picture."""
+    from mltrain.cli.train import add_keys
+
+    def add(name: str, **settings: object) -> None:
+        names = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*names, dest=name, **settings)  # type: ignore[arg-type]
+
+    add("config", metavar="FILE", required=True, help="YAML file")
+    add("noise_multiplier", type=float, metavar="S", help="in place of training.dp.noise_multiplier")
+    add("target_epsilon", type=float, metavar="E", help="in place of training.dp.target_epsilon")
+    add("epochs", type=_counts, default=(), metavar="N,N", help="rows (default: half, as and twice as configured)")
+    add("batch_sizes", type=_counts, default=(), metavar="N,N", help="the same of training.batch_size")
+    add("samples", type=int, metavar="N", help="training examples (default: those of the data are counted)")
+    add("num_processes", type=int, default=1, metavar="N", help="processes that will train (default: 1)")
+    add("output", type=Path, default=Path(), metavar="DIR", help="folder of privacy_plan.png (default: this one)")
+    add_keys(parser, without=_NO_MATTER)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the answer and the table, draw it, and return 0."""
+    from mltrain.cli.train import given_keys
+    from mltrain.core.logging import console_log
+
+    overrides = given_keys(arguments)
+
+    from mltrain.data.image_files import printable
+    from mltrain.workflows.privacy_plan import privacy_plan
+    from mltrain.workflows.privacy_plot import draw_privacy_plan
+
+    with console_log():
+        plan = privacy_plan(
+            arguments.config,
+            overrides,
+            noise_multiplier=arguments.noise_multiplier,
+            target_epsilon=arguments.target_epsilon,
+            epochs=arguments.epochs,
+            batch_sizes=arguments.batch_sizes,
+            num_samples=arguments.samples,
+            num_processes=arguments.num_processes,
+            by_hand="command line",
+        )
+    print("\n".join(_lines(plan)))
+    print()
+    _print_table(plan)
+    for problem in dict.fromkeys(row.problem for row in plan.table if row.problem):
+        print(f"No figure: {problem}")
+    file = draw_privacy_plan(plan, arguments.output)
+    if file is not None:
+        print(f"\nDrawn: {printable(str(file))}")
+    return 0
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} are not numbers of 1 or more with commas between, such as 10,20")
+    return tuple(int(word) for word in words)
+
+
+def _lines(plan: PrivacyPlan) -> list[str]:
+    run = plan.run
+    epochs = "1 epoch" if run.num_epochs == 1 else f"{run.num_epochs} epochs"
+    lines = [
+        f"{plan.num_samples} training examples, delta {plan.delta:.3g}; neighbours differ by one example, added or "
+        "removed.",
+        f"{run.batch_size} examples a step on average, q = {run.sample_rate:.6g}, {epochs}: {run.steps} steps.",
+    ]
+    if plan.asked == "noise":
+        lines.append(
+            f"Epsilon {plan.target_epsilon:g} takes a noise multiplier of {run.noise_multiplier:.6g} (by "
+            f"{plan.accountant}: epsilon {_epsilon(run)} after the last step)."
+        )
+        return lines
+    lines.append(
+        f"Noise multiplier {run.noise_multiplier:.6g} gives epsilon {_epsilon(run)} after the last step, by "
+        f"{plan.accountant}."
+    )
+    if plan.target_epsilon is not None:
+        lines.append(_ending(plan, plan.target_epsilon))
+    return lines
+
+
+def _ending(plan: PrivacyPlan, target: float) -> str:
+    if plan.stops_after is None:
+        return f"All {plan.run.steps} steps stay within epsilon {target:g}."
+    if plan.stops_after == 0:
+        return f"Not one step stays within epsilon {target:g}: nothing would be trained."
+    epoch = math.ceil(plan.stops_after * plan.run.num_epochs / plan.run.steps)
+    return f"Training stops after step {plan.stops_after}, in epoch {epoch}: the next would pass epsilon {target:g}."
+
+
+def _print_table(plan: PrivacyPlan) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
+    for title in _COLUMNS:
+        table.add_column(title, no_wrap=True, justify="right")
+    for row in plan.table:
+        noise = "-" if row.noise_multiplier is None else f"{row.noise_multiplier:.4f}"
+        rate = f"{row.sample_rate:.5f}"
+        table.add_row(str(row.num_epochs), str(row.batch_size), rate, str(row.steps), noise, _epsilon(row))
+    console = Console(highlight=False)
+    # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
+    natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
+    console.width = max(console.width, natural)
+    console.print(table)
+
+
+def _epsilon(row: PlannedRun) -> str:
+    if row.epsilon is None:
+        return "-"
+    return f"{row.epsilon:.4f}" if math.isfinite(row.epsilon) else "infinite"
