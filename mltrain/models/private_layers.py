@@ -22,8 +22,8 @@ _GROUPS = 32
 def adapt_for_privacy(model: nn.Module) -> list[str]:
     """Replace the layers that mix examples, where that can be done.
 
-    A batch norm becomes a group norm (Wu and He 2018) of 32 groups, or as many of them as divide its channels evenly. It
-    keeps its scale and shift: the same parameters, frozen where they were. One that is frozen as a whole stays as it is: in
+    A batch norm becomes a group norm (Wu and He 2018) of as many groups as divide both 32 and its channels. It keeps
+    its scale and shift: the same parameters, frozen where they were. One that is frozen as a whole stays as it is: in
     evaluation mode it computes with its stored statistics alone.
 
     Args:
@@ -40,11 +40,12 @@ def adapt_for_privacy(model: nn.Module) -> list[str]:
     _replace(model, mixing)
     kinds = Counter(type(layer).__name__ for _, layer in mixing)
     told = [
-        f"{count} {kind} {_layers(count)} became GroupNorm, with the same scales and shifts; running statistics are dropped"
+        f"{count} {kind} {_layers(count)} became GroupNorm, with their scales and shifts; running statistics are "
+        "dropped"
         for kind, count in kinds.items()
     ]
     if kept := sum(1 for _ in _batch_norms(model)):
-        told.append(f"{kept} frozen batch norm {_layers(kept)} kept the stored statistics")
+        told.append(f"{kept} frozen batch norm {_layers(kept)} kept their stored statistics")
     return told
 
 

@@ -1,4 +1,4 @@
-"""Sums of examples' gradients, each clipped to one norm: the bounded influence that noise can hide (Abadi et al. 2016)."""
+"""Sums of examples' gradients, each clipped to one norm: an influence that noise can hide (Abadi et al. 2016)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _MARGIN = 1 - 2**-22
 class ClippedGradients:
     """The sum of examples' gradients, each clipped over all trainable parameters together.
 
-    Listens to the layers that hold trainable parameters: their inputs in the forward pass, the gradient of their outputs
-    in the backward pass. These are tensor hooks, so that outputs may be changed in place, and the backward pass leaves out the
-    gradients of the weights, which nothing needs. One forward pass of the model, or several, belong to one `add`.
+    Listens to the layers that hold trainable parameters: their inputs in the forward pass, the gradient of their
+    outputs in the backward pass. These are tensor hooks, so that outputs may be changed in place, and the backward pass
+    leaves out the gradients of the weights, which nothing needs. All forward passes since the last `add` belong to the
+    next one.
 
     Args:
         model: its weights, their number and `requires_grad` stay as they are until `close`.
@@ -123,8 +124,8 @@ class ClippedGradients:
     def _check(self, call: LayerCall, gradient: Tensor) -> None:
         if len(gradient) != self._count:
             raise ConfigError(
-                f"{_title(call.name, call.layer)} gives {len(gradient)} rows for {self._count} examples: what each of them "
-                "adds to its gradient cannot be told",
+                f"{_title(call.name, call.layer)} gives {len(gradient)} rows for {self._count} examples, whose "
+                "shares of its gradient cannot be told apart",
                 where="model.architecture",
                 fix="Use another model, or freeze this layer.",
             )
@@ -144,7 +145,7 @@ class ClippedGradients:
 
     @torch.no_grad()
     def _add_weighted(self, factors: Tensor) -> None:
-        places = {parameter: total for parameter, total in zip(self.parameters, self.sums, strict=True)}
+        places = dict(zip(self.parameters, self.sums, strict=True))
         while self._shares:
             for parameter, part in self._shares.pop().weighted(factors).items():
                 places[parameter] += part
@@ -177,18 +178,24 @@ class _Listener:
         output, source = awaited(output)
         call = LayerCall.of(self._name, layer, arguments, keywords, source)
         owner._calls.append(call)
-        source.register_hook(partial(owner._take, call, self._rule, output.shape))
+        source.register_hook(  # type: ignore[no-untyped-call]
+            partial(owner._take, call, self._rule, output.shape)
+        )
         return output
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> Any:
         return _no_listener
 
-    def __reduce__(self) -> str:
-        return "_no_listener"
+    def __reduce__(self) -> Any:
+        return _get_no_listener, ()
 
 
 def _no_listener(layer: nn.Module, arguments: Any, keywords: Any, output: Any) -> None:
     """Stand for the hook in a copy of the model."""
+
+
+def _get_no_listener() -> Any:
+    return _no_listener
 
 
 def _layers_of(module: nn.Module, seen: set[nn.Module], name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -229,7 +236,7 @@ def _refuse_second_use(call: LayerCall, calls: list[LayerCall]) -> None:
 
 
 def _refuse_missed(losses: Tensor, unreached: list[LayerCall]) -> None:
-    """Raise ConfigError for a layer that takes part in the losses and yet got no gradient. Unused heads may get none."""
+    """Raise ConfigError for a layer that has part in the losses and got no gradient. Unused heads may get none."""
     if not unreached:
         return
     waiting, seen = [losses.grad_fn], set()

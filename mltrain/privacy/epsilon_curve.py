@@ -9,7 +9,7 @@ from html import escape
 __all__ = ["epsilon_curve"]
 
 _WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 16, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 30, 44
 
 
 def epsilon_curve(points: Sequence[Sequence[float]], *, steps: int, epsilon: float, target: float | None) -> str:
@@ -38,7 +38,7 @@ def epsilon_curve(points: Sequence[Sequence[float]], *, steps: int, epsilon: flo
         *(_grid_line(_LEFT, y(value), _WIDTH - _RIGHT, f"{value:g}") for value in up),
         *(_label(x(count), _HEIGHT - _BOTTOM + 18, f"{count:g}", "middle") for count in across),
         _label((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "steps", "middle"),
-        _label(6, _TOP - 2, "epsilon", "start"),
+        _label(6, 14, "epsilon", "start"),
     ]
     if target is not None:
         parts.append(

@@ -66,10 +66,12 @@ class LayerCall:
             output: where the gradient is awaited: see `awaited`.
         """
         tensors = [item for item in tree_flatten((arguments, keywords))[0] if isinstance(item, Tensor)]
+        kept_arguments, kept_keywords = tree_map(_detached, (arguments, keywords))
         call = cls(
             name,
             layer,
-            *tree_map(_detached, (arguments, keywords)),
+            kept_arguments,
+            kept_keywords,
             edge=torch.autograd.graph.get_gradient_edge(output),
             starts_graph=not any(tensor.requires_grad for tensor in tensors),
         )
@@ -98,15 +100,16 @@ class LayerCall:
 
 
 def awaited(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the output to hand on, and the tensor whose gradient is that of the output, whatever is done to it in place.
+    """Return the output to hand on, and the tensor whose gradient is the output's, whatever is done to it in place.
 
-    A change in place of a view gives it a new place in the graph: a hook on the view itself would never be called. Linear
-    layers give views of what they have computed, where that has the same elements in the same order.
+    A change in place of a view gives it a new place in the graph: a hook on the view itself would never be called.
+    Linear layers give views of what they have computed, where that has the same elements in the same order.
     """
     if not output._is_view():
         return output, output
     base = output._base
-    assert base is not None and output.grad_fn is not None
+    assert base is not None
+    assert output.grad_fn is not None
     made_here = output.grad_fn.next_functions[0][0] is base.grad_fn and base.grad_fn is not None
     if made_here and base.numel() == output.numel() and base.is_contiguous() and output.is_contiguous():
         return output, base

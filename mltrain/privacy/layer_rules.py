@@ -1,10 +1,10 @@
 """How each kind of layer gives its examples' gradients: whole, or as their norms and a weighted sum alone.
 
-Whole gradients are those of Opacus (Yousefpour et al. 2021). The norm of a linear layer's gradient from the inner products
-of inputs and of output gradients is ghost clipping (Goodfellow 2015; Li et al. 2022); the choice between this and the
-whole gradient of one layer at a time follows Bu et al. 2022 ("Scalable and efficient training of large convolutional
-neural networks with differential privacy"); the weighted sum without another backward pass, Bu et al. 2023
-("Differentially private optimization on large model at small cost").
+Whole gradients are those of Opacus (Yousefpour et al. 2021). The norm of a linear layer's gradient from the inner
+products of inputs and of output gradients is ghost clipping (Goodfellow 2015; Li et al. 2022). The choice between this
+and the whole gradient of one layer at a time follows Bu et al. 2022 ("Scalable and efficient training of large
+convolutional neural networks with differential privacy"); the weighted sum without another backward pass, Bu et al.
+2023 ("Differentially private optimization on large model at small cost").
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
 
@@ -205,14 +206,15 @@ def sum_of_squares(rows: list[Tensor]) -> Tensor:
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Return the 2-norm of each row (B, N): block by block, since over millions of elements rounding adds up to 1e-4."""
+    """Return the 2-norm of each row (B, N), block by block: over millions of elements rounding adds up to 1e-4."""
     whole = rows.shape[1] - rows.shape[1] % _BLOCK
-    if whole <= 4 * _BLOCK:
-        return torch.linalg.vector_norm(rows, dim=1)
-    norms = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, _BLOCK)), dim=2)
-    if whole < rows.shape[1]:
-        norms = torch.cat([norms, torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)], dim=1)
-    return torch.linalg.vector_norm(norms, dim=1)
+    norms = rows
+    if whole > 4 * _BLOCK:
+        norms = torch.linalg.vector_norm(rows[:, :whole].reshape(len(rows), -1, _BLOCK), dim=2)
+        if whole < rows.shape[1]:
+            norms = torch.cat([norms, torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)], dim=1)
+    found: Tensor = torch.linalg.vector_norm(norms, dim=1)
+    return found
 
 
 def weighted_sum(factors: Tensor, row: Tensor) -> Tensor:
@@ -257,7 +259,7 @@ def _patches(layer: Any, inputs: Tensor) -> Tensor:
     """Return the input under each position of the kernel, shape (B, channels x kernel, positions)."""
     inputs, padding = _padded(layer, inputs)
     if all(size == 1 for size in layer.kernel_size) and not any(padding):
-        places = (..., *[slice(None, None, step) for step in layer.stride])
+        places: Any = (..., *[slice(None, None, step) for step in layer.stride])
         return inputs[places].flatten(2)
     kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
     if inputs.ndim == 3:
@@ -283,8 +285,8 @@ def _convolved(layer: Any, gradient: Tensor, patches: Tensor) -> Tensor:
 
 def _weight_gradient(layer: Any, inputs: Tensor, gradient: Tensor) -> Tensor:
     inputs, padding = _padded(layer, inputs)
-    find = torch.nn.grad.conv1d_weight if inputs.ndim == 3 else torch.nn.grad.conv2d_weight
-    weight: Tensor = find(
+    find = conv1d_weight if inputs.ndim == 3 else conv2d_weight
+    weight: Tensor = find(  # type: ignore[no-untyped-call]
         inputs,
         layer.weight.shape,
         gradient,

@@ -56,7 +56,7 @@ def not_covered(claim: PrivacyClaim) -> list[str]:
 
 def weights_text(claim: PrivacyClaim) -> str:
     """Return which weights the run chose."""
-    average = "the moving average (EMA) of the weights" if claim.ema else "the weights"
+    average = "the averaged weights (EMA)" if claim.ema else "the weights"
     by = claim.decisions.get("the chosen weights")
     if claim.selection == "best" and by:
         return f"{average} of the checkpoint with the best {by}"

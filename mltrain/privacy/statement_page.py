@@ -78,10 +78,14 @@ def _claim(facts: Mapping[str, Any]) -> str:
     """Return the claim in one sentence."""
     if facts["epsilon"] is None:
         return "This run makes no claim of differential privacy: its weights may tell anything about the training data."
+    leaking = facts["selection"]["decided_by_private_values"]
+    # The guarantee is for the weights after every step; a choice among them by private values is beyond it.
+    weights = facts["selection"]["weights"] if not leaking else "the weights after each step of this run"
+    told = "; ".join(f"{what} by {name}" for what, name in leaking.items())
     return (
-        f"{facts['selection']['weights'][:1].upper()}{facts['selection']['weights'][1:]} are "
-        f"({_number(facts['epsilon'])}, {_number(facts['delta'])})-differentially private (epsilon, delta): "
-        f"{facts['neighbouring_relation']}."
+        f"{weights[:1].upper()}{weights[1:]} are differentially private with epsilon {_number(facts['epsilon'])} and "
+        f"delta {_number(facts['delta'])}: {facts['neighbouring_relation']}."
+        + (f" What private values decided is not covered: {told}." if leaking else "")
     )
 
 

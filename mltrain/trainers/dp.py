@@ -22,7 +22,7 @@ from mltrain.models.private_layers import adapt_for_privacy
 from mltrain.privacy.account import PrivacyAccount, new_accountant
 from mltrain.privacy.clipping import ClippedGradients
 from mltrain.privacy.ledger import Ledger
-from mltrain.privacy.mode_choice import choose_mode
+from mltrain.privacy.mode_choice import Mode, choose_mode
 from mltrain.privacy.noise import NoiseSource
 from mltrain.privacy.poisson_plan import PoissonPlan
 from mltrain.privacy.private_update import PrivateUpdate
@@ -37,8 +37,6 @@ from mltrain.trainers.registry import register_trainer
 from mltrain.trainers.sound_examples import SoundExamples
 
 __all__ = ["DPTrainer"]
-
-Mode = Literal["ghost", "hooks"]
 
 
 @register_trainer("dp")

@@ -11,7 +11,7 @@ from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.hardware import set_determinism
 from mltrain.core.logging import log
-from mltrain.privacy.account import new_accountant
+from mltrain.privacy.account import checked_plan, new_accountant
 from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.audit import CONFIDENCE, AuditResult, audit
 from mltrain.privacy.canaries import AuditedSteps
@@ -52,7 +52,8 @@ class PrivacyAudit:
             return f"Less private than claimed: {', '.join(failed)}."
         blind = [name for name, result in self.results.items() if result.is_blind]
         told = f" Nothing could be seen of: {', '.join(blind)}; use more canaries." if blind else ""
-        return f"No claim is refuted. (Steps that keep theirs pass with probability {CONFIDENCE:.1%} or more.){told}"
+        sure = f"A step that keeps its claim passes each attack with probability {CONFIDENCE:.1%} or more."
+        return f"No claim is refuted. {sure}{told}"
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
@@ -133,16 +134,12 @@ def _attacks(config: Config, num_processes: int) -> Iterator[tuple[str, AuditedS
 def _plan(config: Config, num_processes: int) -> PoissonPlan:
     """Check what a run checks before it begins, and return its plan."""
     training = config.training
-    if training.trainer_type != "dp":
+    trainer_class = TRAINERS.get(training.trainer_type)
+    if trainer_class.guarantee is None:
         raise ConfigError(
             f"is {training.trainer_type}: nothing is claimed", where="training.trainer_type", fix="Use dp."
         )
-    TRAINERS.get("dp").check(config)
+    trainer_class.check(config)
     num_samples = len(TASKS.get(config.task)(config).datasets()["train"])
     batch_size = training.batch_size * training.gradient_accumulation_steps * num_processes
-    if batch_size > num_samples:
-        raise ConfigError(
-            f"a window of {batch_size} samples out of {num_samples} is no draw", where="training.batch_size",
-            fix="Lower it.",
-        )  # fmt: skip
-    return PoissonPlan(num_samples, batch_size, training.num_epochs)
+    return checked_plan(num_samples, batch_size, training.num_epochs, where="training.batch_size")

@@ -13,6 +13,7 @@ import pytest
 
 # An epoch of five windows beside a log, as a run has them.
 BAR = """
+import sys
 import time
 from types import SimpleNamespace
 from mltrain.callbacks.progress import Progress
@@ -20,7 +21,10 @@ from mltrain.core.logging import log, open_console_log
 from mltrain.data.plan import Position
 
 open_console_log()
-loop = SimpleNamespace(is_main=True, num_epochs=2, steps_per_epoch=5, position=Position())
+loop = SimpleNamespace(
+    is_main=True, num_epochs=2, steps_per_epoch=5, position=Position(),
+    status_text=lambda: f"epsilon [b]0.{loop.position.step}[/b]" if len(sys.argv) > 1 else "",
+)
 progress = Progress()
 progress.on_fit_start(loop)
 progress.on_epoch_start(loop)
@@ -38,12 +42,12 @@ log.info("the end")
 """
 
 
-def on_a_terminal(**environment: str) -> str:
+def on_a_terminal(*arguments: str, **environment: str) -> str:
     """Return what the bar's process writes to a terminal."""
     master, slave = pty.openpty()
     inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM", "CI")}
     process = subprocess.Popen(
-        [sys.executable, "-c", BAR],
+        [sys.executable, "-c", BAR, *arguments],
         stderr=slave,
         stdout=slave,
         env={**inherited, "TERM": "xterm", "COLUMNS": "100", **environment},
@@ -88,6 +92,12 @@ def test_a_terminal_gets_a_bar_that_leaves_whole_log_lines_behind() -> None:
     assert re.fullmatch(r"[0-9:]{8} INFO +a line \[of\] the log", shown[0])
     assert re.fullmatch(r"[0-9:]{8} INFO +the end", shown[1])
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h"), "the cursor is shown again"
+
+
+def test_what_the_trainer_says_stands_beside_the_bar_and_moves_with_it() -> None:
+    output = on_a_terminal("with a status")
+    assert "epsilon [b]0.3[/b]" in output
+    assert len(lines_of(output)) == 2
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])

@@ -86,6 +86,17 @@ def test_noise_that_comes_again_would_be_seen(vectors: Mapping[str, Any], tmp_pa
     assert min(repeated(run).values()) > 0
 
 
+def test_killed_in_the_last_step_that_the_budget_pays_for(vectors: Mapping[str, Any], tmp_path: Path) -> None:
+    """What is continued then takes no step, and yet tells what was spent."""
+    run = private_run(vectors, tmp_path)
+    assert run.die_at("counted", 1 + AFFORDED)  # the first line is that of the segment
+    check_life(run)
+    assert run.ledger_steps == AFFORDED
+    run.finish()
+    check_end(run, 1)
+    assert len(run.noted("stepping")) == AFFORDED - 1
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(("processes", "lives", "seed"), [(1, 12, 1), (1, 12, 2), (1, 12, 3), (2, 8, 4)])
 def test_many_kills_of_private_runs(

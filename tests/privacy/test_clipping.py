@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from per_example import clipped_sum_by_hand, cross_entropies, relative_error
 from torch import Tensor, nn
 
@@ -47,13 +49,16 @@ class Everything(nn.Module):
         self.head = nn.Linear(5, 3)
         self.unused = nn.Linear(5, 2)
 
-    def forward(self, words: Tensor) -> Tensor:
+    def forward(self, words: Tensor, relu: Callable[[Tensor], Tensor] = F.relu_) -> Tensor:
         along = self.scale(self.along(self.words(words).transpose(1, 2)).transpose(1, 2))
         plane = self.plane(along.unsqueeze(1))
-        plane = F.relu_(self.groups(plane)) + self.point(plane)
-        features = F.relu_(self.inner(self.norm(plane.flatten(2).transpose(1, 2)))).mean(1)
+        plane = relu(self.groups(plane)) + self.point(plane)
+        features = relu(self.inner(self.norm(plane.flatten(2).transpose(1, 2)))).mean(1)
         self.unused(features)
         return self.head(features)
+
+    def slow_forward(self, words: Tensor) -> Tensor:
+        return Everything.forward(self, words, F.relu)
 
 
 def everything(batch: int = 6) -> tuple[Everything, Tensor, Tensor]:
@@ -61,18 +66,19 @@ def everything(batch: int = 6) -> tuple[Everything, Tensor, Tensor]:
     return Everything(), torch.randint(0, 11, (batch, 9)), torch.randint(0, 3, (batch,))
 
 
-def assert_as_by_hand(
-    model: nn.Module, mode: Any, inputs: Tensor, targets: Tensor, bound: float = BOUND, **how: Any
-) -> Tensor:
+def clipped_sum(model: nn.Module, mode: Any, losses: Callable[[], Tensor], bound: float = BOUND) -> tuple[Any, Tensor]:
     clipped = ClippedGradients(model, bound, mode)
-    norms = clipped.add(how.get("losses_of", cross_entropies)(model, inputs, targets))
+    norms = clipped.add(losses())
+    sums = [total.clone() for total in clipped.sums]
     clipped.close()
-    sums, expected = clipped_sum_by_hand(model, inputs, targets, bound, **how)
-    again = ClippedGradients(model, bound, mode)
-    again.add(how.get("losses_of", cross_entropies)(model, inputs, targets))
-    assert relative_error(again.sums, sums) < 1e-6
-    assert relative_error([norms], [expected]) < 1e-6
-    again.close()
+    return sums, norms
+
+
+def assert_as_by_hand(model: nn.Module, mode: Any, inputs: Tensor, targets: Tensor, bound: float = BOUND) -> Tensor:
+    found, norms = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets), bound)
+    expected, expected_norms = clipped_sum_by_hand(model, inputs, targets, bound)
+    assert relative_error(found, expected) < 1e-6
+    assert relative_error([norms], [expected_norms]) < 1e-6
     return norms
 
 
@@ -82,3 +88,167 @@ def test_each_kind_of_layer(mode: Any) -> None:
     norms = assert_as_by_hand(model, mode, inputs, targets)
     assert norms.min() < BOUND < norms.max()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_microbatches_add_up_until_cleared(mode: Any) -> None:
+    model, inputs, targets = everything()
+    whole, norms = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets))
+    clipped = ClippedGradients(model, BOUND, mode)
+    assert not any(total.any() for total in clipped.sums)
+    parts = [clipped.add(cross_entropies(model, inputs[cut], targets[cut])) for cut in (slice(0, 1), slice(1, 6))]
+    assert relative_error(clipped.sums, whole) < 1e-6
+    assert relative_error([torch.cat(parts)], [norms]) < 1e-6
+    clipped.clear()
+    assert not any(total.any() for total in clipped.sums)
+    clipped.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frozen_parameters_count_for_nothing(mode: Any) -> None:
+    model, inputs, targets = everything()
+    for parameter in (*model.words.parameters(), model.plane.weight, model.head.bias, model.norm.weight):
+        parameter.requires_grad_(False)
+    assert_as_by_hand(model, mode, inputs, targets, bound=0.5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_gradient_that_is_not_finite_adds_nothing(mode: Any) -> None:
+    model, inputs, targets = everything()
+    clipped = ClippedGradients(model, BOUND, mode)
+    losses = cross_entropies(model, inputs, targets)
+    scale = torch.ones(6)
+    scale[2] = float("inf")
+    norms = clipped.add(losses * scale)
+    assert torch.isfinite(norms).tolist() == [True, True, False, True, True, True]
+    assert not any(total.any() for total in clipped.sums)
+    sound = torch.isfinite(norms)
+    clipped.add(cross_entropies(model, inputs[sound], targets[sound]))
+    assert relative_error(clipped.sums, clipped_sum_by_hand(model, inputs[sound], targets[sound], BOUND)[0]) < 1e-6
+
+
+class Tied(nn.Module):
+    """One linear layer used twice, and one whose weight is that of an embedding."""
+
+    def __init__(self, *, share: str) -> None:
+        super().__init__()
+        self.words, self.inner, self.head = nn.Embedding(11, 6), nn.Linear(6, 6), nn.Linear(6, 11, bias=False)
+        self.times = 2 if share == "layer" else 1
+        if share == "weight":
+            self.head.weight = self.words.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        features = self.words(words)
+        for _ in range(self.times):
+            features = self.inner(features).tanh()
+        return self.head(features.mean(1))
+
+
+@pytest.mark.parametrize("share", ["layer", "weight"])
+def test_shared_weights_work_with_hooks_and_are_refused_by_ghost(share: str) -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = Tied(share=share), torch.randint(0, 11, (5, 4)), torch.arange(5)
+    assert_as_by_hand(model, "hooks", inputs, targets, bound=0.8)
+    with pytest.raises(ConfigError, match="ghost cannot do with") as refusal:
+        clipped_sum(model, "ghost", lambda: cross_entropies(model, inputs, targets))
+    assert refusal.value.where == "training.dp.grad_sample_mode"
+    assert "hooks" in refusal.value.fix
+
+
+class InterruptedWorkError(RuntimeError):
+    pass
+
+
+def interrupt(*_: Any) -> None:
+    raise InterruptedWorkError
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("when", ["forward", "backward"])
+def test_clearing_after_an_interruption(mode: Any, when: str) -> None:
+    model, inputs, targets = everything()
+    expected, _ = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets))
+    clipped = ClippedGradients(model, BOUND, mode)
+    register = model.norm.register_forward_hook if when == "forward" else model.groups.register_full_backward_hook
+    handle = register(interrupt)
+    # Operations in place after such a hook are refused by torch itself.
+    model.forward = model.slow_forward if when == "backward" else model.forward  # type: ignore[method-assign]
+    with pytest.raises(InterruptedWorkError):
+        clipped.add(cross_entropies(model, inputs, targets))
+    handle.remove()
+    model.__dict__.pop("forward", None)
+    clipped.clear()
+    assert not any(total.any() for total in clipped.sums)
+    clipped.add(cross_entropies(model, inputs, targets))
+    assert all(torch.equal(a, b) for a, b in zip(clipped.sums, expected, strict=True))
+    clipped.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_copies_and_pickles_are_of_the_model_alone(mode: Any) -> None:
+    model, inputs, targets = everything()
+    names = list(model.state_dict())
+    clipped = ClippedGradients(model, BOUND, mode)
+    losses = cross_entropies(model, inputs, targets)
+    other = copy.deepcopy(model)
+    stored = io.BytesIO()
+    torch.save(model, stored)
+    stored.seek(0)
+    loaded = torch.load(stored, weights_only=False)
+    for copied in (other, loaded):
+        assert list(copied.state_dict()) == names
+        cross_entropies(copied, inputs, targets).sum().backward()
+    # What the copies did is not taken for the model's.
+    norms = clipped.add(losses)
+    assert relative_error([norms], [clipped_sum_by_hand(model, inputs, targets, BOUND)[1]]) < 1e-6
+    clipped.close()
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(vars(parameter) for parameter in model.parameters())
+
+
+class Positions(nn.Module):
+    """Positions looked up once for all examples, as BERT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions, self.head = nn.Embedding(11, 6), nn.Embedding(9, 6), nn.Linear(6, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head((self.words(words) + self.positions(torch.arange(words.shape[1])[None])).mean(1))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_that_sees_no_batch_is_refused(mode: Any) -> None:
+    inputs, targets = torch.randint(0, 11, (5, 4)), torch.zeros(5, dtype=torch.long)
+    model = Positions()
+    clipped = ClippedGradients(model, BOUND, mode)
+    with pytest.raises(ConfigError, match=r"positions \(Embedding\) gives 1 rows for 5 examples"):
+        clipped.add(cross_entropies(model, inputs, targets))
+    clipped.clear()
+    assert not any(total.any() for total in clipped.sums)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_example_exceeds_the_bound_where_layers_are_large(mode: Any) -> None:
+    """Millions of elements: a plain float32 norm would be 1e-5 and more too small, and the share as much too large."""
+    torch.manual_seed(0)
+    model, inputs, targets = nn.Linear(4096, 700), torch.rand(3, 4096) + 1, torch.arange(3)
+    for index in range(3):
+        one = slice(index, index + 1)
+        sums, _ = clipped_sum(model, mode, lambda cut=one: cross_entropies(model, inputs[cut], targets[cut]), 1.0)
+        length = torch.cat([total.double().flatten() for total in sums]).norm()
+        assert 1 - 1e-6 < length <= 1 + 1e-7
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), left_out=st.integers(0, 5), bound=st.sampled_from([1e-3, 0.1, 1.0, 5.0]))
+def test_neighbouring_batches_differ_by_the_bound_at_most(mode: Any, seed: int, left_out: int, bound: float) -> None:
+    torch.manual_seed(seed)
+    model, inputs, targets = Everything(), torch.randint(0, 11, (6, 9)), torch.randint(0, 3, (6,))
+    others = torch.arange(6) != left_out
+    whole, _ = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets), bound)
+    without, _ = clipped_sum(model, mode, lambda: cross_entropies(model, inputs[others], targets[others]), bound)
+    difference = torch.cat([(a.double() - b.double()).flatten() for a, b in zip(whole, without, strict=True)])
+    # The sums themselves are rounded: beside the bound, half a unit in the last place of each of the six shares.
+    assert difference.norm() <= bound * (1 + 1e-6)

@@ -150,7 +150,7 @@ def test_what_private_values_decided_is_not_covered() -> None:
     waived = replace(RDP, selection="best", decisions=BY_ACCURACY, accept_selection_leak=True, ema=True)
     facts = privacy_facts(waived)
     assert facts["selection"] == {
-        "weights": "the moving average (EMA) of the weights of the checkpoint with the best val/accuracy",
+        "weights": "the averaged weights (EMA) of the checkpoint with the best val/accuracy",
         "by": "best",
         "ema": True,
         "covered": False,

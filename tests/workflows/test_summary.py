@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mltrain.core.run_folder import create_run_folder
 from mltrain.workflows.summary import summary_text, write_summary
 
@@ -42,6 +44,30 @@ def test_the_text_for_people() -> None:
         "model        sha256 ab12",
         "time         12.3 s, training 10.0 s at 15 samples/s, waiting for data 0.1 s",
     ]
+
+
+CLAIM = {"epsilon": 2.98, "delta": 1e-5, "accountant": "prv", "steps": 600, "void": None}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "claim", "line"),
+    [
+        (["*"], {}, "epsilon 2.98 at delta 1e-05 (prv), 600 steps; metrics are not private"),
+        (["*", "!test/*"], {}, "epsilon 2.98 at delta 1e-05 (prv), 600 steps; train metrics are not private"),
+        ([], {}, "epsilon 2.98 at delta 1e-05 (prv), 600 steps"),
+        (["*"], {"epsilon": None, "void": "No noise."}, "VOID: No noise; metrics are not private"),
+    ],
+)
+def test_a_claim_of_privacy_is_one_line(patterns: list[str], claim: dict[str, Any], line: str) -> None:
+    text = summary_text({**SUMMARY, "non_private": patterns, "privacy": {**CLAIM, **claim}})
+    assert f"privacy      {line}\n" in text
+
+
+def test_an_interrupted_run_says_that_its_metrics_are_not_private() -> None:
+    interrupted = {name: value for name, value in SUMMARY.items() if name not in ("train", "test")}
+    assert "600 steps; metrics are not private\n" in summary_text(
+        {**interrupted, "non_private": ["*"], "privacy": CLAIM}
+    )
 
 
 def test_a_run_that_failed_early_has_a_text_as_well() -> None:
