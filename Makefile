@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow  the tests that take longer"
 	@echo "make faults     kill runs two hundred times and see that each continues to the same bits"
 	@echo "make docs       build the documentation in build/docs"
-	@echo "make bench      time a step beside other trainers, and the stall of a checkpoint beside torch.save"
+	@echo "make bench      time a step beside other trainers, a private one beside Opacus, and the stall of a checkpoint"
 	@echo "make clean      remove .venv and caches"
 
 install: $(INSTALLED)
@@ -54,6 +54,7 @@ docs: $(INSTALLED)
 bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.step_overhead
 	$(BIN)/python -m benchmarks.run_costs --only checkpoint
+	$(BIN)/python -m benchmarks.private_step
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -68,7 +68,8 @@ def opacus(problem: Problem, clock: Ticker, mode: str) -> None:
             loss = step(batch["inputs"], batch["labels"])
             accountant.step(noise_multiplier=NOISE_MULTIPLIER, sample_rate=problem.batch_size / len(problem.samples))
             if number % LOG_EVERY == 0:
-                log.write(json.dumps({"step": number, "loss": loss.item()}) + "\n")
+                spent = accountant.get_epsilon(delta=len(problem.samples) ** -1.1)
+                log.write(json.dumps({"step": number, "loss": loss.item(), "epsilon": spent}) + "\n")
             clock.tick(model)
 
 

@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mltrain.core.errors import ConfigError, one_line
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
-from mltrain.privacy.layer_rules import LayerRule, kept, sum_of_squares
+from mltrain.privacy.layer_rules import LayerRule, kept
+from mltrain.privacy.row_norms import sum_of_squares
 
 __all__ = ["AnyLayer", "sampler_rule"]
 

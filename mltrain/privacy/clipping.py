@@ -13,7 +13,8 @@ from torch.nn import Parameter
 from mltrain.core.errors import ConfigError
 from mltrain.privacy.any_layer import AnyLayer, sampler_rule
 from mltrain.privacy.layer_call import LayerCall, LayerShare, awaited
-from mltrain.privacy.layer_rules import LayerRule, rule_for, sum_of_squares, weighted_sum
+from mltrain.privacy.layer_rules import LayerRule, rule_for
+from mltrain.privacy.row_norms import sum_of_squares, weighted_sum
 
 __all__ = ["ClippedGradients"]
 

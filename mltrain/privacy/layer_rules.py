@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
+from mltrain.privacy.row_norms import product_squares, sum_of_squares, weighted_sum
 
-__all__ = ["LayerRule", "kept", "rule_for", "sum_of_squares", "weighted_sum"]
-
-_BLOCK = 1024
+__all__ = ["LayerRule", "kept", "rule_for"]
 
 
 class LayerRule(Protocol):
@@ -198,46 +197,6 @@ def kept(rows: Rows) -> LayerShare:
     """Return the share of a layer from its examples' whole gradients."""
     squares = sum_of_squares(list(rows.values()))
     return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
-
-
-def sum_of_squares(rows: list[Tensor]) -> Tensor:
-    """Return each example's squared 2-norm over several tensors (B, ...)."""
-    return torch.stack([_norms(row.flatten(1)).square() for row in rows]).sum(0)
-
-
-def _norms(rows: Tensor) -> Tensor:
-    """Return the 2-norm of each row (B, N), block by block: over millions of elements rounding adds up to 1e-4."""
-    whole = rows.shape[1] - rows.shape[1] % _BLOCK
-    norms = rows
-    if whole > 4 * _BLOCK:
-        norms = torch.linalg.vector_norm(rows[:, :whole].reshape(len(rows), -1, _BLOCK), dim=2)
-        if whole < rows.shape[1]:
-            norms = torch.cat([norms, torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)], dim=1)
-    found: Tensor = torch.linalg.vector_norm(norms, dim=1)
-    return found
-
-
-def weighted_sum(factors: Tensor, row: Tensor) -> Tensor:
-    """Return the sum over the examples of factors (B,) times row (B, ...)."""
-    return (factors @ row.flatten(1)).view(row.shape[1:])
-
-
-def product_squares(left: Tensor, right: Tensor) -> Tensor:
-    """Return the squared Frobenius norms of the products left (B, O, T) @ right (B, T, I), shape (B,).
-
-    Few positions T: from the inner products, |LR|^2 = <L'L, RR'>. Its terms may cancel, so that their rounding is large
-    beside the result. A norm that is too small would let an example exceed its bound, so that the largest error is
-    added: half a unit in the last place of all the terms without their signs.
-    """
-    positions = right.shape[1]
-    if positions == 1:
-        return left.square().sum((1, 2)) * right.square().sum((1, 2))
-    if 2 * positions**2 > left.shape[1] * right.shape[2]:
-        return sum_of_squares([torch.bmm(left, right)])
-    lefts, rights = torch.bmm(left.transpose(1, 2), left), torch.bmm(right, right.transpose(1, 2))
-    lengths = lefts.diagonal(dim1=1, dim2=2).sqrt() * rights.diagonal(dim1=1, dim2=2).sqrt()
-    error = lengths.sum(1).square() * (torch.finfo(left.dtype).eps / 2)
-    return (lefts * rights).sum((1, 2)).clamp(min=0) + error
 
 
 def _is_smaller_whole(call: LayerCall, gradient: Tensor) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from mltrain.core.errors import ConfigError, one_line
 from mltrain.privacy.clipping import ClippedGradients
+from mltrain.privacy.completeness import refuse_incomplete, unchanged
 
 __all__ = ["Mode", "choose_mode"]
 
@@ -43,16 +43,17 @@ def choose_mode(model: nn.Module, losses_of: Callable[[], Tensor], max_grad_norm
         max_grad_norm: the largest norm of an example's gradient.
 
     Raises:
-        ConfigError: neither mode works.
+        ConfigError: neither mode works, or some of the gradient escapes it.
     """
     trials = []
     for mode in cast(tuple[Mode, ...], get_args(Mode)):
-        with _unchanged(model):
+        with unchanged(model):
             trials.append(_tried(model, losses_of, max_grad_norm, mode))
         _free_memory()
     best, other = sorted(trials, key=lambda trial: trial.seconds)
     if best.problem is not None:
         raise _neither(trials)
+    refuse_incomplete(model, losses_of, best.mode)
     found = f"{best.mode} takes {_duration(best.seconds)} for a microbatch"
     if other.problem is None:
         return best.mode, f"Gradients of examples: {found}, {other.mode} {_duration(other.seconds)}."
@@ -77,22 +78,6 @@ def _tried(model: nn.Module, losses_of: Callable[[], Tensor], max_grad_norm: flo
     finally:
         if clipped is not None:
             clipped.close()
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put back gradients, buffers and torch's generators."""
-    gradients = [parameter.grad for parameter in model.parameters()]
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter.grad = gradient
-            with torch.no_grad():
-                for buffer, before in zip(model.buffers(), buffers, strict=True):
-                    buffer.copy_(before)
 
 
 def _neither(trials: list[_Trial]) -> ConfigError:

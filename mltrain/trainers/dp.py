@@ -74,7 +74,7 @@ class DPTrainer(Trainer):
         return ("*", "!epoch", "!train/lr", "!train/grad_norm", "!privacy/*", *public)
 
     @classmethod
-    def resumes_exactly(cls, config: Config) -> bool:
+    def repeats_exactly(cls, config: Config) -> bool:
         """Return whether draws and noise follow from the seed, which is for tests."""
         return config.training.dp.reproducible
 

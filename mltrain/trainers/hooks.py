@@ -67,8 +67,8 @@ class TrainerHooks:
         return ()
 
     @classmethod
-    def resumes_exactly(cls, config: Config) -> bool:
-        """Return whether a run that is continued comes to the same bits as one that was never stopped."""
+    def repeats_exactly(cls, config: Config) -> bool:
+        """Return whether two runs of this configuration, stopped and continued or not, come to the same bits."""
         return True
 
     # ---- the parts of the run --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from mltrain.core.logging import log
 from mltrain.core.run_folder import RunFolder
 from mltrain.tasks.base import TASKS, task_config_class
 from mltrain.tracking.metrics_log import read_metrics
+from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.circumstances import circumstances_that_differ
 from mltrain.workflows.list_runs import run_status
 from mltrain.workflows.resume import FREE_KEYS, changed_data
@@ -75,6 +76,7 @@ def rerun(run: str | Path, run_name: str | None = None) -> RerunResult:
     records = read_metrics(folder.metrics)
     _check_comparable(folder, metadata, summary, has_values=bool(records))
     config = load_config(folder.config, {}, task_config_class).config
+    _check_repeatable(folder, config)
     _check_processes(folder, metadata, config)
     _announce(folder, metadata, config)
     _check_data(folder, metadata, config)
@@ -89,6 +91,17 @@ def rerun(run: str | Path, run_name: str | None = None) -> RerunResult:
         digest_now=result.summary.get("model_digest"),
     )
     return RerunResult(result.folder, comparison, None)
+
+
+def _check_repeatable(folder: RunFolder, config: Config) -> None:
+    trainer_class = TRAINERS.get(config.training.trainer_type)
+    if not trainer_class.repeats_exactly(config):
+        raise RunFolderError(
+            f"{trainer_class.name} draws what nobody can draw again, so that no two runs are alike; and a second run on "
+            "the same data has its own epsilon, which adds to the first",
+            where=str(folder.path),
+            fix=f"Where that is meant, run mltrain train --config {os.path.relpath(folder.config)}.",
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _trackers_on(config: Config) -> list[str]:
 def _checked_steps(config: Config, num_processes: int) -> int:
     """Check what a run checks before it begins, and return its number of steps."""
     trainer_class = TRAINERS.get(config.training.trainer_type)
-    if not trainer_class.resumes_exactly(config):
+    if not trainer_class.repeats_exactly(config):
         raise ConfigError(
             f"{trainer_class.name} draws what nobody can draw again: a resumed run never has the same bits",
             where="training.trainer_type",

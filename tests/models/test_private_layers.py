@@ -33,7 +33,7 @@ def with_batch_norms() -> nn.Module:
 
 def test_a_batch_norm_keeps_its_parameters() -> None:
     model = with_batch_norms()
-    before = {name: parameter for name, parameter in model.named_parameters()}
+    before = dict(model.named_parameters())
     told = adapt_for_privacy(model)
     assert told == [
         "1 BatchNorm2d layer became GroupNorm, with their scales and shifts; running statistics are dropped",
@@ -45,7 +45,7 @@ def test_a_batch_norm_keeps_its_parameters() -> None:
     assert list(after) == list(before)
     assert all(after[name] is before[name] for name in before)
     assert not model[1].bias.requires_grad
-    assert "num_groups=16" in repr(model[1])
+    assert "affine=True" in repr(model[1])
 
 
 def test_examples_do_not_meet_any_more() -> None:

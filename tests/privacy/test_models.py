@@ -55,7 +55,8 @@ def clipped_sum(model: nn.Module, mode: Any, pixels: Tensor, labels: Tensor, bou
 
 def assert_exact(model: nn.Module, mode: Any, size: int, count: int) -> None:
     """Compare with one example at a time; where float32 is worth less than 1e-6, both with float64."""
-    pixels, labels = torch.randn(count, 3, size, size), torch.arange(count) % 4
+    # Of one class mostly: gradients that cancel would leave a sum of rounding errors.
+    pixels, labels = torch.randn(count, 3, size, size), torch.tensor([0, 0, 1, 0])[:count]
     bound = float(clipped_sum_by_hand(model, pixels, labels, 1.0)[1].median())
     found = clipped_sum(model, mode, pixels, labels, bound)
     by_hand, norms = clipped_sum_by_hand(model, pixels, labels, bound)

@@ -84,7 +84,8 @@ def test_it_says_the_claim_and_what_it_does_not_cover_and_loads_nothing(browser:
     assert page.locator("img, script, iframe, object").count() == 0
     epsilon = short_facts(facts)["epsilon"]
     assert page.locator(".claim").inner_text() == (
-        f"The weights after each step of this run are differentially private with epsilon {epsilon} and delta 1e-05: add or remove one training example; the number of training examples is public. "
+        f"The weights after each step of this run are differentially private with epsilon {epsilon} and delta 1e-05: "
+        "add or remove one training example; the number of training examples is public. "
         "What private values decided is not covered: the chosen weights by val/accuracy."
     )
     assert "val/accuracy" in page.locator(".note").inner_text()
