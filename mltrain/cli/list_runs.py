@@ -73,6 +73,7 @@ def _plain(row: RunRow) -> dict[str, Any]:
         "best": score(row.best),
         "test": score(row.test),
         "started": row.started,
+        "privacy": row.privacy,
     }
 
 
@@ -95,7 +96,9 @@ def _table(rows: Sequence[RunRow]) -> Table:
     from mltrain.data.image_files import printable
 
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for title in ("run", "status", "trainer", "epochs", "best", "test", "age"):
+    private = any(row.privacy is not None for row in rows)
+    titles = ("run", "status", "trainer", "epochs", "best", "test", *(("epsilon",) if private else ()), "age")
+    for title in titles:
         table.add_column(title, no_wrap=True, justify="right" if title in ("epochs", "age") else "left")
     now = time.time()
     for row in rows:
@@ -110,6 +113,7 @@ def _table(rows: Sequence[RunRow]) -> Table:
             epochs,
             printable(best),
             _score(row.test),
+            *((_epsilon(row),) if private else ()),
             age,
         )
         table.add_row(*map(Text, cells))
@@ -121,6 +125,15 @@ def _score(score: Score | None) -> str:
         return ""
     value = f"{score.metric} {score.value:.4f}"
     return value if score.epoch is None else f"{value} @{score.epoch}"
+
+
+def _epsilon(row: RunRow) -> str:
+    """Return the privacy that a run claims, and its delta."""
+    if row.privacy is None:
+        return ""
+    if row.privacy["void"] or row.privacy["epsilon"] is None:
+        return "void"
+    return f"{row.privacy['epsilon']:.4g} (delta {row.privacy['delta']:.3g})"
 
 
 def _age(seconds: float) -> str:

@@ -14,7 +14,7 @@ from mltrain.privacy.epsilon import KINDS, epsilon_after
 
 __all__ = ["Accountant", "calibrate_noise", "check_delta", "default_delta"]
 
-_COUNTS_AN_OCTAVE = 64
+_COUNTS_AN_OCTAVE = 16
 _GROWTH = 1.5
 _NOISE_STEP = math.log(1.25)
 _NOISE_TOLERANCE = 1e-4
@@ -83,7 +83,7 @@ class Accountant:
         )
 
     def epsilon_at_most(self, steps: int) -> float:
-        """Return epsilon after a number of steps or up to 1/64 more: few values, which are quick to have again."""
+        """Return epsilon after a number of steps or up to 1/16 more: few values, which are quick to have again."""
         grain = 2 ** max(0, steps.bit_length() - _COUNTS_AN_OCTAVE.bit_length())
         return self.epsilon(math.ceil(steps / grain) * grain)
 

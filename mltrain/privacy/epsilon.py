@@ -20,6 +20,7 @@ __all__ = ["KINDS", "epsilon_after"]
 
 KINDS = ("prv", "rdp")
 
+_LEAST_NOISE = 1e-3  # below it epsilon exceeds 10,000 a step, and the accountants may not come to an end
 _FINEST = 0.01  # error of epsilon that PRV adds to its estimate
 _COARSEST = 0.1
 # Points of the discretised privacy loss: 2 to 4 seconds and less than 1 GB.
@@ -45,7 +46,8 @@ def epsilon_after(steps: int, *, sample_rate: float, noise_multiplier: float, de
     Args:
         steps: steps taken.
         sample_rate: probability of each example to be in a step (q), 0 < q <= 1.
-        noise_multiplier: standard deviation of the noise, over the clipping norm (sigma); 0 gives infinity.
+        noise_multiplier: standard deviation of the noise, over the clipping norm (sigma); below 0.001 it gives
+            infinity.
         delta: probability that epsilon does not hold with.
         kind: "prv" or "rdp".
 
@@ -54,7 +56,7 @@ def epsilon_after(steps: int, *, sample_rate: float, noise_multiplier: float, de
     """
     if steps == 0:
         return 0.0
-    if noise_multiplier == 0:
+    if noise_multiplier < _LEAST_NOISE:
         return math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Opacus tells where other orders would give a smaller bound

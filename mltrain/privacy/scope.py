@@ -11,7 +11,7 @@ NEIGHBOURS = "add or remove one training example; the number of training example
 _NOT_COVERED = (
     "Loss, metrics and statistics of the training data, as logged, printed and drawn: they are computed without noise.",
     "Norms of gradients before the noise was added, and counts of the examples that were clipped.",
-    "Names and numbers of the classes, names and digests of the files (data_files.jsonl.gz), and the digest of the "
+    "How many examples each class has, names and digests of the files (data_files.jsonl.gz), and the digest of the "
     "whole data, here and in metadata.json: whoever has a guess at the data can verify it.",
     "Images in reports/samples_train.png, and the reports of the classes in logs/ and reports/.",
     "The way the data was split, normalised and cleaned before training, as far as this looked at its examples.",
@@ -36,7 +36,7 @@ def public_facts(claim: PrivacyClaim) -> list[str]:
         "The number of training examples N, and so q = B / N and the default of delta.",
         "Every setting of config.yaml: the architecture, B, sigma, C, the number of epochs, the optimizer.",
         f"{weights}{': they must not have been learned from the private data.' if source else '.'}",
-        "Which classes there are, as the model has an output for each of them.",
+        "Which classes there are and what they are called: the model has an output for each of them.",
         *(["The validation data: the user says so (data.validation_is_public)."] if claim.validation_is_public else []),
     ]
 

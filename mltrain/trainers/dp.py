@@ -26,6 +26,7 @@ from mltrain.privacy.mode_choice import Mode, choose_mode
 from mltrain.privacy.noise import NoiseSource
 from mltrain.privacy.poisson_plan import PoissonPlan
 from mltrain.privacy.private_update import PrivateUpdate
+from mltrain.privacy.rounding import rounded_up
 from mltrain.privacy.statement import short_facts, write_statement
 from mltrain.tasks.base import Task
 from mltrain.trainers.base import Trainer
@@ -99,6 +100,7 @@ class DPTrainer(Trainer):
             plan, accountant, target_epsilon=section.target_epsilon, ledger=self._ledger, steps=steps
         )
         self._facts: dict[str, Any] = {}
+        self._status = ""
         return plan
 
     def make_microbatches(self) -> Microbatches:
@@ -173,7 +175,9 @@ class DPTrainer(Trainer):
         """Return epsilon so far."""
         if not self.is_main:
             return {}
-        return {"privacy/epsilon": self.account.epsilon(), "privacy/steps": float(self.account.steps)}
+        epsilon = self.account.epsilon()
+        self._status = f"epsilon {rounded_up(epsilon)}"
+        return {"privacy/epsilon": epsilon, "privacy/steps": float(self.account.steps)}
 
     def extra_state(self) -> dict[str, Any]:
         """Return the ledger."""
@@ -207,8 +211,8 @@ class DPTrainer(Trainer):
         write_statement(self.folder.reports, claim)
 
     def status_text(self) -> str:
-        """Return epsilon so far."""
-        return f"epsilon {self.account.epsilon():.2f}"
+        """Return epsilon as it was last logged: it takes too long for every step."""
+        return self._status
 
     def write_reports(self, reports: Path) -> None:
         """Write the privacy statement."""

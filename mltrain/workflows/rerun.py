@@ -97,8 +97,8 @@ def _check_repeatable(folder: RunFolder, config: Config) -> None:
     trainer_class = TRAINERS.get(config.training.trainer_type)
     if not trainer_class.repeats_exactly(config):
         raise RunFolderError(
-            f"{trainer_class.name} draws what nobody can draw again, so that no two runs are alike; and a second run on "
-            "the same data has its own epsilon, which adds to the first",
+            f"{trainer_class.name} draws what nobody can draw again, so that no two runs are alike; and a second run "
+            "on the same data has its own epsilon, which adds to the first",
             where=str(folder.path),
             fix=f"Where that is meant, run mltrain train --config {os.path.relpath(folder.config)}.",
         )

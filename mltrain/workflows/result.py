@@ -14,7 +14,7 @@ from mltrain.core.errors import RunFolderError
 from mltrain.core.run_folder import RunFolder
 from mltrain.tasks.base import Task
 from mltrain.tasks.package import PackedModel, load_trained
-from mltrain.tracking.metrics_log import read_metrics
+from mltrain.tracking.metrics_log import NOT_VALUES, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class TrainResult:
         import pandas as pd
 
         records = read_metrics(RunFolder(self.folder).metrics)
-        values = list(dict.fromkeys(name for record in records for name in record if name not in _PLACES))
+        values = list(dict.fromkeys(name for record in records for name in record if name not in NOT_VALUES))
         frame = pd.DataFrame.from_records(records, columns=[*_PLACES, *values])
         return frame.astype(dict.fromkeys(values, float))
 

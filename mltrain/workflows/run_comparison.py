@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mltrain.tracking.metrics_log import is_measured
+from mltrain.tracking.metrics_log import NOT_VALUES, is_measured
 
 __all__ = ["Comparison", "compare_runs"]
-
-_PLACE = ("step", "epoch", "time")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _values(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, int], 
     seen = Counter[tuple[str, int]]()
     for record in records:
         for name, value in record.items():
-            if name in _PLACE or is_measured(name):
+            if name in NOT_VALUES or is_measured(name):
                 continue
             place = (name, int(record["step"]))
             values[*place, seen[place]] = value

@@ -69,6 +69,21 @@ def test_a_damaged_folder_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sound" in printed
 
 
+def test_the_privacy_that_any_run_claims_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, epsilon, void in (("private", 2.913, None), ("void", None, "no noise")):
+        claim = {"epsilon": epsilon, "delta": 1e-5, "void": void}
+        (make_run(name) / "summary.json").write_text(json.dumps({**SUMMARY, "privacy": claim}))
+    make_run("plain")
+    assert main(["list"]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    shown = {row.split()[0]: row[head.index("epsilon") :].split("  ")[0].strip() for row in rows}
+    assert shown == {"private": "2.913 (delta 1e-05)", "void": "void", "plain": ""}
+    assert main(["list", "--json"]) == 0
+    privacy = {run["name"]: run["privacy"] for run in json.loads(capsys.readouterr().out)}
+    assert privacy["private"] == {"epsilon": 2.913, "delta": 1e-5, "void": False}
+    assert privacy["plain"] is None
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     make_run("flowers")
     assert main(["list", "--json"]) == 0
@@ -84,6 +99,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "best": {"metric": "val/accuracy", "value": 0.91234, "epoch": 4},
         "test": {"metric": "accuracy", "value": 0.875, "epoch": None},
         "started": 1577836800.0,
+        "privacy": None,
     }
 
 

@@ -16,7 +16,8 @@ import mltrain
 from mltrain.config.overrides import dotted_overrides
 from mltrain.core.errors import ConfigError, RunFolderError
 from mltrain.core.logging import log
-from mltrain.tracking.metrics_log import read_metrics
+from mltrain.tracking.metrics_log import MetricsLog, read_metrics
+from mltrain.workflows.result import TrainResult
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,15 @@ def test_history_holds_every_record(result: Any) -> None:
     assert len(result.history) == len(records)
     for (_, row), record in zip(result.history.iterrows(), records, strict=True):
         assert row.dropna().to_dict() == record
+
+
+def test_history_leaves_out_the_marks_of_what_is_not_private(tmp_path: Path) -> None:
+    metrics = MetricsLog(tmp_path / "metrics.jsonl", non_private=["train/*"])
+    metrics.write(step=1, epoch=0, values={"train/loss": 0.5, "privacy/epsilon": 1.5})
+    metrics.close()
+    history = TrainResult({}, tmp_path, None, lambda: pytest.fail("no task is needed")).history
+    assert list(history.columns) == ["step", "epoch", "time", "train/loss", "privacy/epsilon"]
+    assert history["train/loss"].dtype == float
 
 
 def test_the_model_of_a_task_that_cannot_unpack_is_rebuilt_by_it(result: Any) -> None:

@@ -42,6 +42,13 @@ def test_the_first_difference_is_named(now: list[dict[str, Any]], verdict: str) 
     assert result.verdict == verdict
 
 
+def test_marks_of_what_is_not_private_are_no_values() -> None:
+    now = [{**record, "non_private": ["val/loss"], "privacy/epsilon": 1.0 + record["step"]} for record in HISTORY]
+    result = compare_runs(HISTORY, now, digest_then="a", digest_now="a")
+    assert result.same
+    assert result.unmatched == ()
+
+
 def test_another_model_after_equal_values_is_a_difference() -> None:
     result = compare_runs(HISTORY, HISTORY, digest_then="a", digest_now="b")
     assert not result.same
