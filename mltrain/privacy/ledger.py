@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.core.errors import CheckpointError
-from mltrain.core.files import fsync_path, write_text
+from mltrain.core.files import content_digest, fsync_path, write_text
 
 __all__ = ["Ledger"]
 
@@ -44,7 +44,7 @@ class Ledger:
         self._path = path
         try:
             if not path.exists():
-                write_text(path, _line({"ledger": _FORMAT, **mechanism}))
+                write_text(path, _line({"ledger": _FORMAT, "digest": _digest(mechanism), **mechanism}))
                 fsync_path(path.parent)
             self.mechanism, self.steps, self.segments, whole = _read(path)
             self._descriptor = os.open(path, os.O_RDWR)
@@ -111,6 +111,10 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
 
 
+def _digest(mechanism: Mapping[str, Any]) -> str:
+    return content_digest(json.dumps(mechanism, sort_keys=True).encode())
+
+
 def _read(path: Path) -> tuple[dict[str, Any], int, int, int]:
     """Return the mechanism, the steps, the segments, and the bytes of whole lines.
 
@@ -121,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int, int, int]:
     steps = segments = 0
     try:
         first, *lines = [json.loads(line) for line in content[:whole].splitlines()]
-        if first.pop("ledger") != _FORMAT:
+        if first.pop("ledger") != _FORMAT or first.pop("digest") != _digest(first):
             raise ValueError
         for line in lines:
             if "segment" in line:

@@ -75,6 +75,9 @@ class Trainer(TrainerParts):
             if self._saved != self.position:
                 log.info("The run is saved in %s.", self.save_checkpoint())
             self.settle_checkpoint(wait=True)
+            if values := self.extra_values():
+                # Behind the checkpoint: a run that continues from it logs its own.
+                self.log(values)
         finally:
             self._emit("on_fit_end")
             stream.close()

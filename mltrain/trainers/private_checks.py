@@ -17,7 +17,7 @@ from mltrain.tasks.base import Task
 
 __all__ = ["check_private_config", "check_private_task", "probe_batch"]
 
-_PROBED = 4
+_PROBED = 8
 
 
 def check_private_config(config: Config) -> None:
@@ -67,9 +67,11 @@ def check_private_task(config: Config, task: Task, *, processes: int) -> None:
 
 
 def probe_batch(task: Task, size: int) -> Batch:
-    """Return a batch of the first training samples, not augmented."""
+    """Return a batch of samples spread over the training split, not augmented; neighbours often share a label."""
     dataset = task.datasets()["train"]
-    return collated([dataset.load(index, None) for index in range(min(size, len(dataset)))], task.collate)
+    count = min(size, len(dataset))
+    indices = [number * len(dataset) // count for number in range(count)]
+    return collated([dataset.load(index, None) for index in indices], task.collate)
 
 
 def _check_selection(config: Config, task: Task) -> None:

@@ -52,8 +52,10 @@ class SoundExamples:
         self._tell(int((~sound).sum()), len(sound))
         if bool(sound.any()):
             self._none_in_a_row = 0
-            rest = _only(batch, sound)
-            trainer.private_update.add(trainer.task.losses(trainer.model, rest).values)
+            rest = trainer.private_update.add(trainer.task.losses(trainer.model, _only(batch, sound)).values)
+            if not bool(torch.isfinite(rest).all()):
+                # Other draws of dropout, say: nothing of the microbatch has been added.
+                self._tell(len(sound), len(sound))
             return
         self._none_in_a_row += 1
         if self._none_in_a_row >= _MOST_IN_A_ROW:
