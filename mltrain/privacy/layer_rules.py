@@ -261,8 +261,9 @@ def _always(_: Any) -> bool:
     return True
 
 
-def _pads_with_zeros(layer: Any) -> bool:
-    return bool(layer.padding_mode == "zeros")
+def _is_standard(layer: Any) -> bool:
+    own = type(layer)._conv_forward
+    return layer.padding_mode == "zeros" and own in (nn.Conv1d._conv_forward, nn.Conv2d._conv_forward)
 
 
 def _is_plain(layer: Any) -> bool:
@@ -271,8 +272,8 @@ def _is_plain(layer: Any) -> bool:
 
 _RULES: list[tuple[Any, LayerRule, Any]] = [
     (nn.Linear, _Linear(), _always),
-    (nn.Conv1d, _Convolution(), _pads_with_zeros),
-    (nn.Conv2d, _Convolution(), _pads_with_zeros),
+    (nn.Conv1d, _Convolution(), _is_standard),
+    (nn.Conv2d, _Convolution(), _is_standard),
     (nn.LayerNorm, _LayerNorm(), _always),
     (nn.GroupNorm, _GroupNorm(), _always),
     (nn.Embedding, _Embedding(), _is_plain),

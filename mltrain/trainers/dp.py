@@ -197,7 +197,8 @@ class DPTrainer(Trainer):
         """Say what the run will have spent at its end, and write it down: a run that is killed has a statement too."""
         if not self.is_main:
             return
-        claim = claim_of(self, under_way=True)
+        ahead = min(self.account.plan.total_steps - self.position.step, self.steps_allowed())
+        claim = claim_of(self, under_way=True, steps_ahead=ahead)
         accountant = self.account.accountant
         log.info(
             "Privacy: each of %d samples with probability %.6g in each step, clipped to %g, noise multiplier %.6g; "
@@ -215,8 +216,9 @@ class DPTrainer(Trainer):
         return self._status
 
     def write_reports(self, reports: Path) -> None:
-        """Write the privacy statement."""
-        self._facts = write_statement(reports, claim_of(self, under_way=False))
+        """Write the privacy statement; of an interrupted run without a cross-check, for which nobody may wait."""
+        interrupted = self.stop.status == "interrupted"
+        self._facts = write_statement(reports, claim_of(self, under_way=interrupted))
 
     def summary_facts(self) -> dict[str, Any]:
         """Return the statement in short."""

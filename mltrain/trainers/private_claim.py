@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["claim_of"]
 
 
-def claim_of(trainer: DPTrainer, *, under_way: bool) -> PrivacyClaim:
-    """Return the claim of a run; while it is under way, of the most that it may come to."""
+def claim_of(trainer: DPTrainer, *, under_way: bool, steps_ahead: int = 0) -> PrivacyClaim:
+    """Return the claim of a run after the steps that it has counted and so many more."""
     config, account, accountant = trainer.config, trainer.account, trainer.account.accountant
     section = config.training.dp
     selection = config.checkpointing.selection or trainer.default_selection
-    ahead = min(account.plan.total_steps - trainer.position.step, trainer.steps_allowed()) if under_way else 0
     return PrivacyClaim(
         run_name=trainer.folder.name,
         sample_rate=accountant.sample_rate,
@@ -30,7 +29,7 @@ def claim_of(trainer: DPTrainer, *, under_way: bool) -> PrivacyClaim:
         planned_steps=account.plan.total_steps,
         delta=accountant.delta,
         accountant=section.accountant,
-        steps_counted=account.steps + ahead,
+        steps_counted=account.steps + steps_ahead,
         steps_learned=trainer.position.step,
         grad_sample_mode=trainer.grad_sample_mode,
         noise_source="the seed of the configuration" if section.reproducible else NOISE_SOURCE,
