@@ -18,6 +18,7 @@ __all__ = [
     "instruction_set",
     "process_count",
     "set_determinism",
+    "set_float32_precision",
     "usable_cores",
     "worker_count",
 ]
@@ -109,11 +110,18 @@ def set_determinism(*, deterministic: bool, benchmark: bool, num_threads: int | 
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = benchmark
     if tf32 is not None:
-        precision = "tf32" if tf32 else "ieee"
-        for place in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # type: ignore[attr-defined]
-            place.fp32_precision = precision  # type: ignore[union-attr]
+        set_float32_precision(tf32=tf32)
     # Filling fresh memory would catch reads of it, at a price each step; no operation of ours reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def set_float32_precision(*, tf32: bool) -> None:
+    """Set whether products of float32 on GPUs may be computed in TF32: quicker, and wrong by a thousandth."""
+    import torch
+
+    precision = "tf32" if tf32 else "ieee"
+    for place in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # type: ignore[attr-defined]
+        place.fp32_precision = precision  # type: ignore[union-attr]
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:

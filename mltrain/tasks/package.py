@@ -16,6 +16,7 @@ from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json, write_json
 from mltrain.core.plugins import load_plugins
 from mltrain.core.version import __version__
+from mltrain.models.private_layers import adapt_to_state
 from mltrain.tasks.base import TASKS, Predict, Task
 
 __all__ = ["PackedModel", "load_model", "load_trained", "save_model"]
@@ -130,12 +131,11 @@ def _read_facts(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _filled(path: Path, facts: Mapping[str, Any], module: nn.Module, predict: Predict) -> PackedModel:
     """Return the module with the package's weights in it, in evaluation mode."""
+    state = load_tensors(path / _WEIGHTS)
     if facts.get("adapted_for_privacy"):
-        from mltrain.models.private_layers import adapt_for_privacy
-
-        adapt_for_privacy(module)
+        adapt_to_state(module, state)
     try:
-        module.load_state_dict(load_tensors(path / _WEIGHTS))
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
             f"holds the weights of another model ({error})", where=str(path / _WEIGHTS), fix=_AGAIN

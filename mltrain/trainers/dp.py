@@ -14,13 +14,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.config.schema import Config
-from mltrain.core.hardware import process_count
+from mltrain.core.hardware import process_count, set_float32_precision
 from mltrain.core.logging import log
 from mltrain.core.seeding import mix
 from mltrain.data.loader import Plan, Window
 from mltrain.models.private_layers import adapt_for_privacy
 from mltrain.privacy.account import PrivacyAccount, new_accountant
 from mltrain.privacy.clipping import ClippedGradients
+from mltrain.privacy.completeness import refuse_incomplete
 from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.mode_choice import Mode, choose_mode
 from mltrain.privacy.noise import NoiseSource
@@ -62,8 +63,9 @@ class DPTrainer(Trainer):
 
     @classmethod
     def make_accelerator(cls, config: Config) -> Accelerator:
-        """Return an Accelerator of the launch environment, in full precision."""
+        """Return an Accelerator of the launch environment, in full precision, products on GPUs included."""
         training = config.training
+        set_float32_precision(tf32=False)
         return new_accelerator(
             training.device, mixed_precision="no", collective_timeout_s=training.collective_timeout_s
         )
@@ -251,11 +253,16 @@ class DPTrainer(Trainer):
         if mode == "auto" and section.reproducible:
             # A trial may end otherwise the next time, and the modes differ in their last bits.
             mode = "hooks"
-        if mode != "auto":
-            return mode, f"Gradients of examples: {mode}."
         batch = self.to_device(probe_batch(self.task, self.config.training.batch_size))
+
+        def losses() -> torch.Tensor:
+            return self.task.losses(model, batch).values
+
+        if mode != "auto":
+            refuse_incomplete(model, losses, mode)
+            return mode, f"Gradients of examples: {mode}."
         chosen: tuple[Mode, str] = self.processes.done_by_main(
-            lambda: choose_mode(model, lambda: self.task.losses(model, batch).values, section.max_grad_norm)
+            lambda: choose_mode(model, losses, section.max_grad_norm)
         )
         return chosen
 

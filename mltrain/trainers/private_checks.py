@@ -36,6 +36,13 @@ def check_private_config(config: Config) -> None:
             fix="Leave it out and set training.dp.target_epsilon, or train with trainer_type: accelerate.",
         )
 
+    if config.reproducibility.tf32:
+        raise ConfigError(
+            "is true: norms that are wrong by a thousandth do not bound what an example adds",
+            where="reproducibility.tf32",
+            fix="Leave it out.",
+        )
+
 
 def check_private_task(config: Config, task: Task, *, processes: int) -> None:
     """Raise ConfigError where the task, its data or its model cannot be trained privately as configured.
