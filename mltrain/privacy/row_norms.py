@@ -35,16 +35,18 @@ def weighted_sum(factors: Tensor, row: Tensor) -> Tensor:
 def product_squares(left: Tensor, right: Tensor) -> Tensor:
     """Return the squared Frobenius norms of the products left (B, O, T) @ right (B, T, I), shape (B,).
 
-    Few positions T: from the inner products, |LR|^2 = <L'L, RR'>. Its terms may cancel, so that their rounding is large
-    beside the result. A norm that is too small would let an example exceed its bound, so that the largest error is
-    added: half a unit in the last place of all the terms without their signs.
+    Few positions T: from the inner products, |LR|^2 = <L'L, RR'>. Its terms may cancel, and a norm that is too small
+    would let an example exceed its bound; so they are in float64, and the most that rounding can be off by is added.
     """
     positions = right.shape[1]
     if positions == 1:
         return left.square().sum((1, 2)) * right.square().sum((1, 2))
-    if 2 * positions**2 > left.shape[1] * right.shape[2]:
+    if 2 * positions**2 > left.shape[1] * right.shape[2] or left.device.type == "mps":  # which has no float64
         return sum_of_squares([torch.bmm(left, right)])
-    lefts, rights = torch.bmm(left.transpose(1, 2), left), torch.bmm(right, right.transpose(1, 2))
+    exact_left, exact_right = left.double(), right.double()
+    lefts = torch.bmm(exact_left.transpose(1, 2), exact_left)
+    rights = torch.bmm(exact_right, exact_right.transpose(1, 2))
     lengths = lefts.diagonal(dim1=1, dim2=2).sqrt() * rights.diagonal(dim1=1, dim2=2).sqrt()
-    error = lengths.sum(1).square() * (torch.finfo(left.dtype).eps / 2)
-    return (lefts * rights).sum((1, 2)).clamp(min=0) + error
+    sums = left.shape[1] + right.shape[2] + positions**2
+    error = lengths.sum(1).square() * (sums * torch.finfo(torch.float64).eps)
+    return ((lefts * rights).sum((1, 2)).clamp(min=0) + error).to(left.dtype)

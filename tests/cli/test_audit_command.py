@@ -77,7 +77,7 @@ def test_the_steps_follow_from_target_processes_and_mode(config: str) -> None:
         (["training.dp.noise_multiplier=null"], "training.dp: neither noise_multiplier nor target_epsilon"),
         (["training.dp.noise_multiplier=0"], "training.dp.noise_multiplier: is 0"),
         (["training.dp.noise_multiplier=0", "training.dp.reproducible=true"], "without noise nothing is claimed"),
-        (["training.batch_size=300"], "training.batch_size: a window of 600 samples out of 500"),
+        (["training.batch_size=300"], "training.batch_size: a step would hold 600 examples"),
         (["training.dp.target_delta=0.01"], "training.dp.target_delta: is 0.01"),
         (["--canaries", "10"], "canaries: is too small"),
         (["--num_processes", "0"], "num_processes: is too small"),

@@ -26,9 +26,10 @@ def test_products_that_cancel(seed: int, positions: int, remainder: float) -> No
     exact = torch.bmm(left.double(), right.double()).flatten(1).norm(dim=1)
     found = product_squares(left, right).double().sqrt()
     longest = (left.double().norm(dim=1) * right.double().norm(dim=2)).sum(1)
-    # What any sum in float32 is off by, where it cancels.
-    assert (found >= exact * (1 - 1e-6) - 1e-8 * longest).all()
-    assert (found <= exact * (1 + 1e-5) + 3e-4 * longest).all()
+    # Where the product is formed as a whole its elements are rounded: too small by that, and never by more.
+    rounding = 2e-6 if 2 * (2 * positions) ** 2 > 96 * 80 else 0.0
+    assert (found >= exact * (1 - 1e-6) - rounding * longest).all()
+    assert (found <= exact * (1 + 1e-6) + max(rounding, 2e-6) * longest).all()
 
 
 @pytest.mark.parametrize("size", [5, 1024, 5 * 1024, 10_000, 1_000_003])
