@@ -11,6 +11,7 @@ from mltrain.core.errors import ConfigError
 from mltrain.privacy.accounting import Accountant, calibrate_noise, check_delta, default_delta
 from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.poisson_plan import PoissonPlan
+from mltrain.privacy.running_epsilon import RunningEpsilon
 
 __all__ = ["PrivacyAccount", "checked_plan", "new_accountant"]
 
@@ -86,6 +87,7 @@ class PrivacyAccount:
         self._ledger = ledger
         self._begun: int | None = None
         self._most: int | None = None
+        self._running: RunningEpsilon | None = None
 
     def begin_step(self, position: int) -> None:
         """Count a step before anything of it is computed. A step that is tried again counts once.
@@ -119,9 +121,15 @@ class PrivacyAccount:
             self._most = self.accountant.most_steps(self.target_epsilon, planned)
         return self._most - self.steps
 
-    def epsilon(self) -> float:
-        """Return what was spent, or a little more: quick enough for each log point."""
-        bound = self.accountant.epsilon_at_most(self.steps)
+    def epsilon(self, position: int) -> float:
+        """Return what was spent, or a little more: quick enough for each log point.
+
+        Args:
+            position: steps of the plan that are done.
+        """
+        if self._running is None:
+            self._running = RunningEpsilon(self.accountant, self.steps + self.plan.total_steps - position)
+        bound = self._running(self.steps)
         if self.target_epsilon is not None and bound > self.target_epsilon:
             return self.accountant.epsilon(self.steps)
         return bound
