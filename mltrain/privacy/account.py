@@ -108,6 +108,15 @@ class PrivacyAccount:
         self.steps += 1
         self._begun = position
 
+    def settle(self) -> None:
+        """Return when the disk has the step that was begun, so that it may change weights.
+
+        Raises:
+            CheckpointError: the ledger cannot be written.
+        """
+        if self._ledger is not None:
+            self._ledger.settle()
+
     def steps_allowed(self, position: int) -> int:
         """Return how many more steps may be taken.
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mltrain.core.background import BackgroundWork
 from mltrain.core.errors import CheckpointError
 from mltrain.core.files import content_digest, fsync_path, write_text
 
@@ -24,7 +25,7 @@ _RESTORE = "Put the file of the run back, or start a new run: what this one has 
 
 
 class Ledger:
-    """Counts steps, each on the disk before it is taken. Only the process that holds the run's lock may open it.
+    """Counts steps, each on the disk before it changes a weight. Only who holds the run's lock may open it.
 
     Args:
         path: the file; made if it is missing.
@@ -53,20 +54,36 @@ class Ledger:
             os.ftruncate(self._descriptor, whole)
         except OSError as error:
             raise self._unwritable(error) from error
+        self._flushing = BackgroundWork("ledger")
         self.segments += 1
         self._append({"segment": self.segments, "steps": self.steps})
+        self._flushing.start(self._flush)
+        self.settle()
 
     def begin_step(self, position: int) -> None:
-        """Count a step, and return when the disk has it.
+        """Count a step; the disk gets it while the step is computed.
 
         Args:
             position: the run's own number of the step, from 0; it comes again where a lost step is taken anew.
 
         Raises:
-            CheckpointError: it could not be written; the step must not be taken.
+            CheckpointError: it could not be written.
         """
+        self.settle()
         self._append({"step": self.steps + 1, "position": position})
         self.steps += 1
+        self._flushing.start(self._flush)
+
+    def settle(self) -> None:
+        """Return when the disk has all that was counted; only then may the step be taken.
+
+        Raises:
+            CheckpointError: it could not be flushed.
+        """
+        try:
+            self._flushing.settle(wait=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def state(self) -> dict[str, Any]:
         """Return the ledger as JSON values, for a checkpoint."""
@@ -85,6 +102,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
+        self._flushing.close()
         os.close(self._descriptor)
 
     def _append(self, record: Mapping[str, Any]) -> None:
@@ -93,13 +111,15 @@ class Ledger:
             written = 0
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
-            os.fdatasync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._length)
                 os.lseek(self._descriptor, self._length, os.SEEK_SET)
             raise self._unwritable(error) from error
         self._length += len(line)
+
+    def _flush(self) -> None:
+        os.fdatasync(self._descriptor)
 
     def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(

@@ -12,6 +12,7 @@ import os
 from functools import cached_property
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from mltrain.privacy.noise import KEY_BYTES
@@ -75,9 +76,9 @@ class PoissonPlan:
 
     def window(self, epoch: int, index: int) -> Indices:
         """Return the sample indices of this rank's part of a window, shape (n,), n >= 0, in ascending order."""
-        place = f"{epoch} {index}".encode()
-        bits = hashlib.shake_256(self._key + place).digest(8 * len(self._own))
-        drawn = np.frombuffer(bits, dtype="<u8")
         if self._threshold == 1 << 64:
             return self._own.copy()
+        window_key = hashlib.sha256(self._key + f"{epoch} {index}".encode()).digest()
+        stream = Cipher(algorithms.AES(window_key), modes.CTR(bytes(16))).encryptor()
+        drawn = np.frombuffer(stream.update(bytes(8 * len(self._own))), dtype="<u8")
         return self._own[drawn < np.uint64(self._threshold)]

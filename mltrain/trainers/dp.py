@@ -155,6 +155,7 @@ class DPTrainer(Trainer):
             batch = self.to_device(self.timing.wait_for(window.batches))
             self.sound_examples.add(batch)
         self.processes.agree_on_step(self.finite, self.stop)
+        self.account.settle()
         self._update()
 
     def steps_allowed(self) -> int:

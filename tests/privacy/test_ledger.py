@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mltrain.privacy.account import PrivacyAccount
 from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.poisson_plan import PoissonPlan
+from mltrain.privacy.private_update import PrivateUpdate
 
 MECHANISM: dict[str, Any] = {"noise_multiplier": 1.25, "max_grad_norm": 1.0, "sample_rate": 0.125}
 
@@ -36,6 +38,9 @@ def counted(path: Path, steps: int, start: int = 0) -> Ledger:
     return ledger
 
 
+Patch = pytest.MonkeyPatch
+
+
 def steps_in(path: Path) -> int:
     ledger = Ledger(path, MECHANISM)
     ledger.close()
@@ -49,7 +54,7 @@ def test_steps_are_on_the_disk_before_they_are_taken(path: Path) -> None:
         assert json.loads(path.read_text().splitlines()[-1])["step"] == step == ledger.steps
 
 
-def test_each_step_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_step_is_synced(path: Path, monkeypatch: Patch) -> None:
     """Written is not enough: a machine that loses its power loses what no `fsync` has confirmed."""
     ledger, synced = Ledger(path, MECHANISM), []
     for name in ("fsync", "fdatasync"):
@@ -57,8 +62,45 @@ def test_each_step_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(os, name, lambda file, usual=usual: (usual(file), synced.append(path.read_bytes())))
     for position in range(3):
         ledger.begin_step(position)
+        ledger.settle()
         assert synced[-1] == path.read_bytes()
     assert len(synced) == 3
+
+
+def test_a_disk_that_does_not_take_a_step_is_told_before_it_is_taken(path: Path, monkeypatch: Patch) -> None:
+    ledger = counted(path, 2)
+    ledger.settle()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        ledger.begin_step(2)
+        with pytest.raises(CheckpointError, match=r"cannot be written \(Input/output error\)"):
+            ledger.settle()
+    assert steps_in(path) == 3
+
+
+def test_a_run_changes_no_weight_before_the_disk_has_the_step(train_vectors: Any, monkeypatch: Patch) -> None:
+    events, flush, finish = [], Ledger._flush, PrivateUpdate.finish
+
+    def slow_flush(ledger: Ledger) -> None:
+        time.sleep(0.01)
+        flush(ledger)
+        events.append("on the disk")
+
+    def noted_finish(update: PrivateUpdate, **wishes: Any) -> Any:
+        events.append("taken")
+        return finish(update, **wishes)
+
+    monkeypatch.setattr(Ledger, "_flush", slow_flush)
+    monkeypatch.setattr(PrivateUpdate, "finish", noted_finish)
+    dp = {"noise_multiplier": 2.0, "accountant": "rdp", "grad_sample_mode": "hooks"}
+    train_vectors({"training.trainer_type": "dp", "training.dp": dp, "training.num_epochs": 1})
+    steps = events.count("taken")
+    assert steps > 2
+    assert events == ["on the disk"] + ["on the disk", "taken"] * steps
 
 
 def _dies(path: Path) -> None:
@@ -187,7 +229,7 @@ def test_an_older_checkpoint_changes_nothing(path: Path) -> None:
     assert steps_in(path) == 8
 
 
-def test_a_full_disk_stops_the_step_and_leaves_whole_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_the_step_and_leaves_whole_lines(path: Path, monkeypatch: Patch) -> None:
     ledger = counted(path, 3)
     before, usual, left = path.read_bytes(), os.write, [5]
 
@@ -208,7 +250,7 @@ def test_a_full_disk_stops_the_step_and_leaves_whole_lines(path: Path, monkeypat
     assert steps_in(path) == 4
 
 
-def test_a_short_write_is_completed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_completed(path: Path, monkeypatch: Patch) -> None:
     ledger, usual = Ledger(path, MECHANISM), os.write
     monkeypatch.setattr(os, "write", lambda file, content: usual(file, content[:3]))
     ledger.begin_step(0)
