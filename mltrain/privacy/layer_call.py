@@ -65,8 +65,11 @@ class LayerCall:
             keywords: inputs by name.
             output: where the gradient is awaited: see `awaited`.
         """
-        tensors = [item for item in tree_flatten((arguments, keywords))[0] if isinstance(item, Tensor)]
-        kept_arguments, kept_keywords = tree_map(_detached, (arguments, keywords))
+        tensors = _tensors_of(arguments, keywords)
+        kept_arguments: tuple[Any, ...] = (arguments[0].detach(),) if _is_single(arguments, keywords) else ()
+        kept_keywords: Mapping[str, Any] = {}
+        if not kept_arguments:
+            kept_arguments, kept_keywords = tree_map(_detached, (arguments, keywords))
         call = cls(
             name,
             layer,
@@ -95,8 +98,18 @@ class LayerCall:
 
     def is_intact(self) -> bool:
         """Return whether no input was changed in place since the call."""
-        tensors = [item for item in tree_flatten((self.arguments, dict(self.keywords)))[0] if isinstance(item, Tensor)]
-        return [tensor._version for tensor in tensors] == self._versions
+        return [tensor._version for tensor in _tensors_of(self.arguments, self.keywords)] == self._versions
+
+
+def _is_single(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+    """Return whether a layer was given one tensor, as most are: the general way takes longer than a small layer."""
+    return len(arguments) == 1 and not keywords and isinstance(arguments[0], Tensor)
+
+
+def _tensors_of(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[Tensor]:
+    if _is_single(arguments, keywords):
+        return [arguments[0]]
+    return [item for item in tree_flatten((arguments, dict(keywords)))[0] if isinstance(item, Tensor)]
 
 
 def awaited(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -98,6 +98,8 @@ class _Linear:
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
         layer: Any = call.layer
+        if gradient.ndim == 2:
+            return _share_of_vectors(layer, call.inputs.to(gradient.dtype), gradient)
         if _is_smaller_whole(call, gradient):
             return kept(self.rows(call, gradient))
         gradients, inputs = _as_sequences(gradient), _as_sequences(call.inputs.to(gradient.dtype))
@@ -117,6 +119,24 @@ class _Linear:
             return sums
 
         return LayerShare(squares, weighted)
+
+
+def _share_of_vectors(layer: Any, inputs: Tensor, gradient: Tensor) -> LayerShare:
+    """Return the share of a linear layer that saw one vector an example: each gradient is an outer product."""
+    widths = inputs.square().sum(1) if _is_trained(layer.weight) else torch.zeros_like(gradient[:, 0])
+    if _is_trained(layer.bias):
+        widths = widths + 1
+
+    def weighted(factors: Tensor) -> Rows:
+        scaled = gradient * factors[:, None]
+        sums: Rows = {}
+        if _is_trained(layer.weight):
+            sums[layer.weight] = scaled.T @ inputs
+        if _is_trained(layer.bias):
+            sums[layer.bias] = scaled.sum(0)
+        return sums
+
+    return LayerShare(gradient.square().sum(1) * widths, weighted)
 
 
 class _Convolution:
