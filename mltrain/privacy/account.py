@@ -130,14 +130,11 @@ class PrivacyAccount:
             self._most = self.accountant.most_steps(self.target_epsilon, planned)
         return self._most - self.steps
 
-    def epsilon(self, position: int) -> float:
-        """Return what was spent, or a little more: quick enough for each log point.
-
-        Args:
-            position: steps of the plan that are done.
-        """
+    def epsilon(self) -> float:
+        """Return what was spent, or a little more: quick enough for each log point."""
         if self._running is None:
-            self._running = RunningEpsilon(self.accountant, self.steps + self.plan.total_steps - position)
+            done = 0 if self._begun is None else self._begun + 1
+            self._running = RunningEpsilon(self.accountant, self.steps + self.plan.total_steps - done)
         bound = self._running(self.steps)
         if self.target_epsilon is not None and bound > self.target_epsilon:
             return self.accountant.epsilon(self.steps)

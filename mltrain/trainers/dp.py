@@ -178,7 +178,7 @@ class DPTrainer(Trainer):
         """Return epsilon so far."""
         if not self.is_main:
             return {}
-        epsilon = self.account.epsilon(self.position.step)
+        epsilon = self.account.epsilon()
         self._status = f"epsilon {rounded_up(epsilon)}"
         return {"privacy/epsilon": epsilon, "privacy/steps": float(self.account.steps)}
 

@@ -103,7 +103,7 @@ training: {amp_dtype: fp16}
 early_stopping: {mode: maximize}
     early_stopping.mode: must be 'min' or 'max', is 'maximize'. Did you mean 'max'?
 checkpointing: {selection: 3}
-    checkpointing.selection: must be 'best' or 'last', is 3.
+    checkpointing.selection: must be 'best', 'last' or null, is 3.
 training: {device: gpu}
     training.device: must be <device>, is 'gpu'. Did you mean 'cuda'?
 training: {device: 'cuda:x'}

@@ -62,14 +62,14 @@ TRAPS: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "Empty batch on one rank": {
-        "privacy/test_two_processes.py": (
+        "privacy/test_two_private_processes.py": (
             "test_some_draws_of_one_rank_and_of_all_are_empty",
             "test_every_rank_takes_every_step_to_the_same_weights",
             "test_one_ledger_counts_for_both",
         )
     },
     "Same seed on every rank": {
-        "privacy/test_two_processes.py": ("test_ranks_draw_apart", "test_noise_comes_from_one_rank_at_its_scale"),
+        "privacy/test_two_private_processes.py": ("test_ranks_draw_apart", "test_noise_comes_from_one_rank_at_its_scale"),
         "privacy/test_poisson_plan.py": ("test_planted_faults_are_found",),
     },
     "Resume": {
