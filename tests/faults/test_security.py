@@ -31,7 +31,7 @@ from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.resume import find_resume_point
 from mltrain.workflows.sync import sync
 
-PLAIN = (".json", ".jsonl", ".log", ".txt", ".yaml", ".lock")
+PLAIN = (".html", ".json", ".jsonl", ".log", ".txt", ".yaml", ".lock")
 
 
 class Bomb:
@@ -109,6 +109,7 @@ def test_a_pickle_is_known_when_it_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trainer", TRAINERS.names())
 def test_a_run_leaves_safetensors_and_texts_alone(train_vectors: Any, trainer: str) -> None:
     settings = {"training.trainer_type": trainer, "training.ema.enabled": True, "training.num_epochs": 1}
+    settings["training.dp"] = {"target_epsilon": 8.0, "accountant": "rdp"}
     folder = train_vectors(settings).folder
     for path in (path for path in folder.rglob("*") if path.is_file()):
         assert not could_run_code(path), path

@@ -47,7 +47,7 @@ def test_the_data_set_and_the_fold(data: dict[str, Any], expected: str) -> None:
         ({"optimizer.lr": 1e-5}, "lr-1e-05"),
         ({"training.num_epochs": 5, "optimizer.lr": 0.1}, "lr-0.1_num_epochs-5"),
         ({"training.trainer_type": "mixed_precision"}, "trainer_type-mixed-precision"),
-        ({"training.max_grad_norm": None}, "max_grad_norm-null"),
+        ({"training.max_grad_norm": None}, "training.max_grad_norm-null"),
         ({"reproducibility.deterministic": False}, "deterministic-false"),
         ({"model.options.hidden": [8, 4]}, "hidden-8-4"),
         ({"model.options.shift": -1}, "shift--1"),
