@@ -4,8 +4,7 @@
   mltrain audit-privacy --config configs/x.yaml training.dp.target_epsilon=3 --canaries 4000 --output audit.json
 
 Takes noise, clipping, sample rate and steps from the configuration, and the classes that train; the data is canaries.
-The table shows epsilon: as claimed, the largest that each bound refutes, and what could be refuted had every guess been
-right. Exit code 0: no claim is refuted; 1: one is.
+Exit code 0: no claim is refuted; 1: one is.
 """
 
 from __future__ import annotations
@@ -21,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _COLUMNS = ("attacked", "claimed", "standard", "f-DP", "could be", "right guesses")
+_LEGEND = (
+    "All are epsilons. claimed: for the steps attacked, by the accountant, rounded up",
+    "standard: the largest refuted for any mechanism; f-DP: for Gaussian steps",
+    "could be: the larger of these two, had every guess been right",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.output is not None:
         write_json(arguments.output, found.as_json())
+    print(found.claim)
     _print_table(found.results)
+    print("\n".join(_LEGEND))
     print(f"{'PASS' if found.passed else 'FAIL'}: {found.verdict}")
     return 0 if found.passed else 1
 
@@ -69,10 +75,14 @@ def _print_table(results: Mapping[str, AuditResult]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mltrain.privacy.rounding import shown_up
+
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     for title in _COLUMNS:
-        table.add_column(title, no_wrap=True, justify="left" if title == "attacked" else "right")
+        is_name = title == "attacked"
+        table.add_column(title, no_wrap=not is_name, justify="left" if is_name else "right")
     for name, result in results.items():
-        values = (result.claimed_epsilon, result.standard_bound, result.f_dp_bound, result.reachable)
-        table.add_row(name, *(f"{value:.2f}" for value in values), f"{result.correct} of {result.guesses}")
+        values = (result.standard_bound, result.f_dp_bound, result.reachable)
+        found = (f"{value:.2f}" for value in values)
+        table.add_row(name, shown_up(result.claimed_epsilon), *found, f"{result.correct} of {result.guesses}")
     Console(highlight=False).print(table)

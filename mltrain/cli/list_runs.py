@@ -131,9 +131,12 @@ def _epsilon(row: RunRow) -> str:
     """Return the privacy that a run claims, and its delta."""
     if row.privacy is None:
         return ""
+    from mltrain.privacy.rounding import shown_up
+
     if row.privacy["void"] or row.privacy["epsilon"] is None:
         return "void"
-    return f"{row.privacy['epsilon']:.4g} (delta {row.privacy['delta']:.3g})"
+    at_most = "<= " if row.privacy["at_most"] else ""
+    return f"{at_most}{shown_up(row.privacy['epsilon'])} (delta {shown_up(row.privacy['delta'])})"
 
 
 def _age(seconds: float) -> str:

@@ -5,7 +5,8 @@
   mltrain privacy --config configs/x.yaml --samples 50000 training.dp.target_epsilon=8 training.dp.accountant=rdp
 
 Prints the answer and a table over epochs and batch sizes, and draws the table to a PNG file. With both a noise and an
-epsilon it says where training would stop. Nothing is trained; with --samples no data is needed.
+epsilon it says where training would stop. Epsilon, delta and a noise that was found are rounded up. Nothing is trained;
+with --samples no data is needed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ["add_arguments", "run"]
 _UNLIMITED = 1_000_000
 _NO_MATTER = ("trainer", "lr", "seed", "num_workers", "device", "run_name")
 _COLUMNS = ("epochs", "batch", "q", "steps", "noise multiplier", "epsilon")
+_STOP = "above the target"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,21 +88,23 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _lines(plan: PrivacyPlan) -> list[str]:
+    from mltrain.privacy.rounding import shown_up
+
     run = plan.run
     epochs = "1 epoch" if run.num_epochs == 1 else f"{run.num_epochs} epochs"
     lines = [
-        f"{plan.num_samples} training examples, delta {plan.delta:.3g}; neighbours differ by one example, added or "
-        "removed.",
+        f"{plan.num_samples} training examples, delta {shown_up(plan.delta)}; neighbours differ by one example, added "
+        "or removed.",
         f"{run.batch_size} examples a step on average, q = {run.sample_rate:.6g}, {epochs}: {run.steps} steps.",
     ]
     if plan.asked == "noise":
         lines.append(
-            f"Epsilon {plan.target_epsilon:g} takes a noise multiplier of {run.noise_multiplier:.6g} (by "
+            f"Epsilon {plan.target_epsilon:g} takes a noise multiplier of {_noise(plan, run, 6)} (by "
             f"{plan.accountant}: epsilon {_epsilon(run)} after the last step)."
         )
         return lines
     lines.append(
-        f"Noise multiplier {run.noise_multiplier:.6g} gives epsilon {_epsilon(run)} after the last step, by "
+        f"Noise multiplier {_noise(plan, run, 6)} gives epsilon {_epsilon(run)} after the last step, by "
         f"{plan.accountant}."
     )
     if plan.target_epsilon is not None:
@@ -109,12 +113,13 @@ def _lines(plan: PrivacyPlan) -> list[str]:
 
 
 def _ending(plan: PrivacyPlan, target: float) -> str:
-    if plan.stops_after is None:
+    stops_after = plan.run.stops_after
+    if stops_after is None:
         return f"All {plan.run.steps} steps stay within epsilon {target:g}."
-    if plan.stops_after == 0:
+    if stops_after == 0:
         return f"Not one step stays within epsilon {target:g}: nothing would be trained."
-    epoch = math.ceil(plan.stops_after * plan.run.num_epochs / plan.run.steps)
-    return f"Training stops after step {plan.stops_after}, in epoch {epoch}: the next would pass epsilon {target:g}."
+    epoch = math.ceil(stops_after * plan.run.num_epochs / plan.run.steps)
+    return f"Training stops after step {stops_after}, in epoch {epoch}: the next would pass epsilon {target:g}."
 
 
 def _print_table(plan: PrivacyPlan) -> None:
@@ -123,12 +128,13 @@ def _print_table(plan: PrivacyPlan) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for title in _COLUMNS:
+    has_stops = any(row.stops_after is not None for row in plan.table)
+    for title in (*_COLUMNS, _STOP) if has_stops else _COLUMNS:
         table.add_column(title, no_wrap=True, justify="right")
     for row in plan.table:
-        noise = "-" if row.noise_multiplier is None else f"{row.noise_multiplier:.4f}"
-        rate = f"{row.sample_rate:.5f}"
-        table.add_row(str(row.num_epochs), str(row.batch_size), rate, str(row.steps), noise, _epsilon(row))
+        cells = (str(row.num_epochs), str(row.batch_size), f"{row.sample_rate:.5f}", str(row.steps))
+        stop = (_stop(row),) if has_stops else ()
+        table.add_row(*cells, _noise(plan, row, 5), _epsilon(row), *stop)
     console = Console(highlight=False)
     # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
     natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
@@ -136,7 +142,25 @@ def _print_table(plan: PrivacyPlan) -> None:
     console.print(table)
 
 
+def _noise(plan: PrivacyPlan, row: PlannedRun, digits: int) -> str:
+    """Return a noise multiplier: rounded up where it was calibrated, so that it keeps to the epsilon."""
+    from mltrain.privacy.rounding import shown_up
+
+    if row.noise_multiplier is None:
+        return "-"
+    return shown_up(row.noise_multiplier, digits) if plan.asked == "noise" else f"{row.noise_multiplier:.10g}"
+
+
 def _epsilon(row: PlannedRun) -> str:
+    from mltrain.privacy.rounding import shown_up
+
     if row.epsilon is None:
         return "-"
-    return f"{row.epsilon:.4f}" if math.isfinite(row.epsilon) else "infinite"
+    return shown_up(row.epsilon) if math.isfinite(row.epsilon) else "infinite"
+
+
+def _stop(row: PlannedRun) -> str:
+    """Return what becomes of a run whose epsilon would be above the target."""
+    if row.stops_after is None:
+        return ""
+    return f"stops after step {row.stops_after}" if row.stops_after else "no step is taken"

@@ -23,7 +23,7 @@ __all__ = ["add_arguments", "add_keys", "given_keys", "leave_process_group", "ru
 # flag -> (key, help)
 _FLAGS = {
     "fold": ("data.fold", "fold to train on"),
-    "trainer": ("training.trainer_type", "standard, mixed_precision or accelerate"),
+    "trainer": ("training.trainer_type", "standard, mixed_precision, accelerate or dp"),
     "num_epochs": ("training.num_epochs", "passes over the training split"),
     "batch_size": ("training.batch_size", "examples of a microbatch, on each process"),
     "lr": ("optimizer.lr", "learning rate"),

@@ -17,6 +17,11 @@ from mltrain.core.errors import ConfigError
 __all__ = ["adapt_for_privacy", "adapt_to_state"]
 
 _GROUPS = 32
+# One call computes with several weights, and with the same weight many times.
+_FUSED = (nn.RNNBase, nn.MultiheadAttention)
+_WITH_LINEAR = (
+    "Use attention or recurrence written with nn.Linear layers (as transformers' models are), or freeze this layer."
+)
 
 
 def adapt_for_privacy(model: nn.Module) -> list[str]:
@@ -33,19 +38,21 @@ def adapt_for_privacy(model: nn.Module) -> list[str]:
         What was done, a sentence for each kind of change.
 
     Raises:
-        ConfigError: a layer that mixes examples, or whose gradient cannot be told apart, and cannot be replaced.
+        ConfigError: a layer that mixes examples, or that gives no gradients of single ones, and cannot be replaced.
     """
     _refuse_unsuited(model)
     mixing = [(name, layer) for name, layer in _batch_norms(model) if not _is_fixed(layer)]
     _replace(model, mixing)
     kinds = Counter(type(layer).__name__ for _, layer in mixing)
     told = [
-        f"{count} {kind} {_layers(count)} became GroupNorm, with their scales and shifts; running statistics are "
-        "dropped"
+        f"{count} {kind} {_layers(count)} became GroupNorm, with "
+        f"{'its scale and shift' if count == 1 else 'their scales and shifts'}; running statistics are dropped."
         for kind, count in kinds.items()
     ]
     if kept := sum(1 for _ in _batch_norms(model)):
-        told.append(f"{kept} frozen batch norm {_layers(kept)} kept their stored statistics")
+        told.append(
+            f"{kept} frozen batch norm {_layers(kept)} kept {'its' if kept == 1 else 'their'} stored statistics."
+        )
     return told
 
 
@@ -87,9 +94,9 @@ def _refuse_unsuited(model: nn.Module) -> None:
         reason = _unsuited(layer)
         if reason:
             raise ConfigError(
-                f"{name or 'the model'} ({type(layer).__name__}) {reason}",
+                f"{repr(name) if name else 'the model'} ({type(layer).__name__}) {reason}",
                 where="model.architecture",
-                fix="Use another model, or freeze this layer.",
+                fix=_WITH_LINEAR if isinstance(layer, _FUSED) else "Use another model, or freeze this layer.",
             )
 
 
@@ -100,10 +107,12 @@ def _unsuited(layer: nn.Module) -> str | None:
         return None if inherited or _is_fixed(layer) else "mixes the examples of a batch in a way of its own"
     if layer.training and getattr(layer, "running_mean", None) is not None:
         return "keeps statistics of the examples it sees"
-    if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+    # Attention uses the weights of its output layer without calling it.
+    fused = isinstance(layer, _FUSED)
+    if not any(parameter.requires_grad for parameter in layer.parameters(recurse=fused)):
         return None
-    if isinstance(layer, nn.RNNBase | nn.MultiheadAttention | nn.EmbeddingBag):
-        return "is of a kind whose examples' gradients cannot be told apart"
+    if fused or isinstance(layer, nn.EmbeddingBag):
+        return "is of a kind for which the dp trainer cannot compute the gradient of each example"
     if parametrize.is_parametrized(layer) or isinstance(layer, parametrize.ParametrizationList):
         return "computes its weights from others"
     if isinstance(layer, nn.Embedding) and (layer.scale_grad_by_freq or layer.max_norm is not None):

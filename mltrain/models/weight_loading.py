@@ -151,6 +151,12 @@ def _refuse_misfits(fit: _Fit, head: str, source: WeightsSource, model: nn.Modul
         problems.append(f"{len(misshapen)} have another shape ({_some(shapes)})")
     if unknown := wrong(fit.unknown):
         problems.append(f"{len(unknown)} are unknown ({_some(unknown)})")
+    if missing and all("running_" in name for name in missing) and len(problems) == 1:
+        raise ConfigError(
+            f"{source.name} has no statistics of batch norms, as private training leaves it: its norms are group norms",
+            where="model.weights",
+            fix="Name weights of another run, or continue that run itself with --resume.",
+        )
     if problems:
         raise ConfigError(
             f"the tensors of {source.name} do not fit {type(model).__name__}: {'; '.join(problems)}",

@@ -130,14 +130,15 @@ class PrivacyAccount:
             self._most = self.accountant.most_steps(self.target_epsilon, planned)
         return self._most - self.steps
 
-    def epsilon(self) -> float:
-        """Return what was spent, or a little more: quick enough for each log point."""
+    def epsilon(self, steps: int | None = None) -> float:
+        """Return what so many steps cost, or a little more: quick enough for each log point. None: all so far."""
+        steps = self.steps if steps is None else steps
         if self._running is None:
             done = 0 if self._begun is None else self._begun + 1
             self._running = RunningEpsilon(self.accountant, self.steps + self.plan.total_steps - done)
-        bound = self._running(self.steps)
+        bound = self._running(steps)
         if self.target_epsilon is not None and bound > self.target_epsilon:
-            return self.accountant.epsilon(self.steps)
+            return min(bound, self.accountant.epsilon(steps))
         return bound
 
     def state(self) -> dict[str, Any]:
@@ -150,9 +151,9 @@ class PrivacyAccount:
             self._ledger.check(state)
 
     @property
-    def segments(self) -> int:
-        """How many times the run was begun or continued; on the process that keeps the ledger."""
-        return 1 if self._ledger is None else self._ledger.segments
+    def segments(self) -> list[dict[str, Any]]:
+        """What the ledger says of each part of the run; on the process that keeps it."""
+        return [] if self._ledger is None else self._ledger.segments
 
     def close(self) -> None:
         """Close the ledger."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from mltrain.core.errors import ConfigError, one_line
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
 from mltrain.privacy.layer_rules import LayerRule, kept
-from mltrain.privacy.row_norms import sum_of_squares
 
 __all__ = ["AnyLayer", "sampler_rule"]
+
+# Of the largest output of an example. Rounding is far below, an argument that is taken apart wrongly far above.
+_TOLERANCE = 1e-4
 
 
 def sampler_rule(layer: nn.Module) -> LayerRule | None:
@@ -43,49 +47,94 @@ class _Sampled:
 
 
 class AnyLayer:
-    """Runs the layer again, with all the layers within it, one example at a time in one go (`vmap`)."""
+    """Runs the layer again, with all the layers within it, one example at a time in one go (`vmap`).
+
+    Which arguments run over the examples is told by their first dimension, and tried: the outputs have to be those of
+    the whole batch. One that happens to be as long as the batch, such as a mask (T, T), is found in this way.
+    """
+
+    def __init__(self) -> None:
+        self._verified: dict[tuple[int, ...], tuple[bool, ...]] = {}
 
     def rows(self, call: LayerCall, gradient: Tensor) -> Rows:
-        """Return each example's gradient."""
-        trained = {name: p for name, p in call.layer.named_parameters() if p.requires_grad}
-        fixed = {name: p.detach() for name, p in call.layer.named_parameters() if not p.requires_grad}
+        """Return each example's gradient.
+
+        Raises:
+            ConfigError: no choice of arguments gives the layer's outputs, or it draws random numbers.
+        """
         leaves, spec = tree_flatten((call.arguments, dict(call.keywords)))
-        is_batched = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == len(gradient) for leaf in leaves]
-
-        def product(values: dict[str, Tensor], example_gradient: Tensor, *example: Any) -> Tensor:
-            singles = [x.unsqueeze(0) if batched else x for x, batched in zip(example, is_batched, strict=True)]
-            arguments, keywords = tree_unflatten(singles, spec)
-            output: Tensor = functional_call(call.layer, {**values, **fixed}, arguments, keywords)
-            return (output * example_gradient.unsqueeze(0)).sum()
-
-        places = (None, 0, *[0 if batched else None for batched in is_batched])
-        values = {name: parameter.detach() for name, parameter in trained.items()}
-        try:
-            found: dict[str, Tensor] = vmap(grad(product), in_dims=places)(values, gradient, *leaves)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise _cannot_be_told_apart(call, error) from error
-        return {trained[name]: row for name, row in found.items()}
+        candidates = [
+            place for place, leaf in enumerate(leaves)
+            if isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == len(gradient)
+        ]  # fmt: skip
+        key = (len(gradient), len(leaves), *candidates)
+        if key in self._verified:
+            try:
+                return _by_example(call, gradient, leaves, spec, self._verified[key])[0]
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise _refusal(call, error) from error
+        whole = call.layer(*call.arguments, **call.keywords)
+        problem: Exception = ValueError("alone, an example has another output than within the batch")
+        for chosen in _choices(candidates):
+            batched = tuple(place in chosen for place in range(len(leaves)))
+            try:
+                found, outputs = _by_example(call, gradient, leaves, spec, batched)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError, TypeError) as error:
+                problem = error
+                continue
+            if _agree(outputs, whole):
+                # Tensors of several shapes may be told apart by their values alone, which are others each time.
+                if len({leaves[place].shape for place in candidates}) == 1 and bool(torch.isfinite(whole).all()):
+                    self._verified[key] = batched
+                return found
+        raise _refusal(call, problem)
 
     def share(self, call: LayerCall, gradient: Tensor) -> LayerShare:
-        """Return the norms; the weighted sum is another run of the layer, without an example's gradient kept."""
-        squares = sum_of_squares(list(self.rows(call, gradient).values()))
-        layer, arguments, keywords = call.layer, call.arguments, call.keywords
-
-        def weighted(factors: Tensor) -> Rows:
-            trained = [p for p in layer.parameters() if p.requires_grad]
-            scaled = gradient * factors.view(-1, *[1] * (gradient.ndim - 1))
-            with torch.enable_grad():
-                output = layer(*arguments, **keywords)
-                found = torch.autograd.grad(output, trained, scaled, allow_unused=True)
-            return {p: total for p, total in zip(trained, found, strict=True) if total is not None}
-
-        return LayerShare(squares, weighted)
+        """Return the norms of the gradients and their weighted sum: of the same ones, for another run may differ."""
+        return kept(self.rows(call, gradient))
 
 
-def _cannot_be_told_apart(call: LayerCall, error: Exception) -> ConfigError:
+def _choices(candidates: list[int]) -> Iterator[tuple[int, ...]]:
+    """Yield which arguments may run over the examples: all, then all but one or two."""
+    for taken_away in range(min(3, len(candidates))):
+        for away in combinations(reversed(candidates), taken_away):
+            yield tuple(place for place in candidates if place not in away)
+
+
+def _by_example(
+    call: LayerCall, gradient: Tensor, leaves: list[Any], spec: Any, batched: tuple[bool, ...]
+) -> tuple[Rows, Tensor]:
+    """Return each example's gradient, and its output (B, ...)."""
+    trained = {name: p for name, p in call.layer.named_parameters() if p.requires_grad}
+    fixed = {name: p.detach() for name, p in call.layer.named_parameters() if not p.requires_grad}
+
+    def product(values: dict[str, Tensor], example_gradient: Tensor, *example: Any) -> tuple[Tensor, Tensor]:
+        singles = [x.unsqueeze(0) if along else x for x, along in zip(example, batched, strict=True)]
+        arguments, keywords = tree_unflatten(singles, spec)
+        output: Tensor = functional_call(call.layer, {**values, **fixed}, arguments, keywords)
+        if output.shape != (1, *example_gradient.shape):
+            raise ValueError(f"one example has an output of shape {tuple(output.shape)}")
+        return (output * example_gradient.unsqueeze(0)).sum(), output.detach().squeeze(0)
+
+    places = (None, 0, *[0 if along else None for along in batched])
+    values = {name: parameter.detach() for name, parameter in trained.items()}
+    found, outputs = vmap(grad(product, has_aux=True), in_dims=places)(values, gradient, *leaves)
+    return {trained[name]: row for name, row in found.items()}, outputs
+
+
+def _agree(outputs: Tensor, whole: Tensor) -> bool:
+    """Return whether outputs are equal but for rounding. An example that is not finite has no say."""
+    found, expected = outputs.flatten(1), whole.flatten(1)
+    finite = torch.isfinite(expected).all(1)
+    difference, largest = (found - expected).abs().amax(1), expected.abs().amax(1)
+    return bool(((difference <= _TOLERANCE * largest) | ~finite).all())
+
+
+def _refusal(call: LayerCall, error: Exception) -> ConfigError:
     return ConfigError(
-        f"the examples' gradients of {call.name or 'the model'} ({type(call.layer).__name__}) cannot be told apart "
-        f"({one_line(error)[:200]})",
+        f"the examples' gradients of {call.title} cannot be told apart ({one_line(error)[:200]})",
         where="model.architecture",
         fix="Use another model, freeze this layer, or set its dropout to 0.",
     )

@@ -41,7 +41,9 @@ class PrivacyClaim:
         reproducible: noise and draws followed from the seed.
         num_processes, num_segments: how the run was made.
         run_name: of the run.
-        under_way: the run has not ended.
+        state: "under way": the run has begun; "interrupted": it has stopped before its end, and may be continued.
+        callbacks: names of the callbacks that plugins added to the run.
+        plugins: files of the user's own code.
     """
 
     sample_rate: float
@@ -69,7 +71,14 @@ class PrivacyClaim:
     num_processes: int = 1
     num_segments: int = 1
     run_name: str = ""
-    under_way: bool = False
+    state: Literal["under way", "interrupted", "ended"] = "ended"
+    callbacks: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the figures are those that the run may come to, and not those that it has."""
+        return self.state == "under way"
 
     @property
     def void(self) -> str | None:

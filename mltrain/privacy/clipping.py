@@ -12,9 +12,9 @@ from torch.nn import Parameter
 
 from mltrain.core.errors import ConfigError
 from mltrain.privacy.any_layer import AnyLayer, sampler_rule
-from mltrain.privacy.layer_call import LayerCall, LayerShare, awaited
+from mltrain.privacy.layer_call import LayerCall, LayerShare, awaited, title
 from mltrain.privacy.layer_rules import LayerRule, rule_for
-from mltrain.privacy.row_norms import sum_of_squares, weighted_sum
+from mltrain.privacy.row_norms import joint_norms, masked, row_norms, weighted_sum
 
 __all__ = ["ClippedGradients"]
 
@@ -64,13 +64,15 @@ class ClippedGradients:
         ]
 
     def add(self, losses: Tensor) -> Tensor:
-        """Add the clipped gradients of a microbatch; where one is not finite, nothing is added.
+        """Add the clipped gradients of a microbatch; of an example whose gradient is not finite, nothing.
+
+        What the others add is the same with and without such an example.
 
         Args:
             losses: of each example, shape (B,), from a forward pass since the last `add` or `clear`.
 
         Returns:
-            The 2-norm of each example's gradient before clipping, shape (B,).
+            The 2-norm of each example's gradient before clipping, shape (B,); not finite where nothing was added.
 
         Raises:
             ConfigError: a layer does not keep examples apart.
@@ -78,8 +80,11 @@ class ClippedGradients:
         try:
             self._backward(losses)
             norms = self._norms(losses)
-            if bool(torch.isfinite(norms).all()):
-                self._add_weighted((self._max_grad_norm * _MARGIN / norms).clamp(max=1.0))
+            factors, finite = (self._max_grad_norm * _MARGIN / norms).clamp(max=1.0), torch.isfinite(norms)
+            if bool(finite.all()):
+                self._add_weighted(factors)
+            else:
+                self._add_weighted(masked(factors, ~finite), left_out=~finite)
             return norms
         finally:
             self._forget_microbatch()
@@ -125,33 +130,34 @@ class ClippedGradients:
     def _check(self, call: LayerCall, gradient: Tensor) -> None:
         if len(gradient) != self._count:
             raise ConfigError(
-                f"{_title(call.name, call.layer)} gives {len(gradient)} rows for {self._count} examples, whose "
+                f"{call.title} gives {len(gradient)} rows for {self._count} examples, whose "
                 "shares of its gradient cannot be told apart",
                 where="model.architecture",
                 fix="Use another model, or freeze this layer.",
             )
         if not call.is_intact():
             raise ConfigError(
-                f"an input of {_title(call.name, call.layer)} was changed in place after it was used",
+                f"an input of {call.title} was changed in place after it was used",
                 where="model.architecture",
                 fix="Use another model, or one without operations in place.",
             )
 
     def _norms(self, losses: Tensor) -> Tensor:
         if self._shares:
-            return torch.stack([share.squares for share in self._shares]).sum(0).sqrt()
+            return joint_norms([share.norms for share in self._shares])
         if self._rows:
-            return sum_of_squares(list(self._rows.values())).sqrt()
+            return joint_norms([row_norms(row) for row in self._rows.values()])
         return torch.zeros_like(losses, requires_grad=False)
 
     @torch.no_grad()
-    def _add_weighted(self, factors: Tensor) -> None:
+    def _add_weighted(self, factors: Tensor, left_out: Tensor | None = None) -> None:
         places = dict(zip(self.parameters, self.sums, strict=True))
         while self._shares:
-            for parameter, part in self._shares.pop().weighted(factors).items():
+            for parameter, part in self._shares.pop().sums(factors, left_out).items():
                 places[parameter] += part
-        for parameter, row in self._rows.items():
-            places[parameter] += weighted_sum(factors, row)
+        while self._rows:
+            parameter, row = self._rows.popitem()
+            places[parameter] += weighted_sum(factors, row if left_out is None else masked(row, left_out))
 
     def _forget_microbatch(self) -> None:
         self._calls, self._rows, self._shares = [], {}, []
@@ -170,7 +176,7 @@ class _Listener:
             return output
         if not isinstance(output, Tensor):
             raise ConfigError(
-                f"{_title(self._name, layer)} gives a {type(output).__name__}, whose examples cannot be told apart",
+                f"{title(self._name, layer)} gives a {type(output).__name__}, whose examples cannot be told apart",
                 where="model.architecture",
                 fix="Use another model, or freeze this layer.",
             )
@@ -221,7 +227,7 @@ def _refuse_shared(layers: list[tuple[str, nn.Module]]) -> None:
         for parameter in layer.parameters():
             if owners.setdefault(parameter, name) != name and parameter.requires_grad:
                 raise ConfigError(
-                    f"ghost cannot do with weights that {owners[parameter]} and {name} share",
+                    f"ghost cannot do with weights that layers '{owners[parameter]}' and '{name}' share",
                     where=_MODE_KEY,
                     fix="Set it to hooks.",
                 )
@@ -230,7 +236,7 @@ def _refuse_shared(layers: list[tuple[str, nn.Module]]) -> None:
 def _refuse_second_use(call: LayerCall, calls: list[LayerCall]) -> None:
     if any(other.reached and other.layer is call.layer and other is not call for other in calls):
         raise ConfigError(
-            f"ghost cannot do with {_title(call.name, call.layer)}, which is used more than once",
+            f"ghost cannot do with {call.title}, which is used more than once",
             where=_MODE_KEY,
             fix="Set it to hooks.",
         )
@@ -249,12 +255,8 @@ def _refuse_missed(losses: Tensor, unreached: list[LayerCall]) -> None:
     for call in unreached:
         if call.edge.node in seen:
             raise ConfigError(
-                f"the gradient of {_title(call.name, call.layer)} was missed, since its weights, or the inputs' own "
+                f"the gradient of {call.title} was missed, since its weights, or the inputs' own "
                 "gradient, are used outside of layers",
                 where="model.architecture",
                 fix="Use another model.",
             )
-
-
-def _title(name: str, layer: nn.Module) -> str:
-    return f"{name or 'the model'} ({type(layer).__name__})"

@@ -7,29 +7,35 @@ move the clipped gradients of all others as well.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.logging import log
 from mltrain.data.batches import Batch
+from mltrain.privacy.probing import (
+    buffers_put_back,
+    changed_buffers,
+    copied_buffers,
+    left_as_it_was,
+    seed_all,
+    shares_moved,
+)
 
 if TYPE_CHECKING:
     from mltrain.tasks.base import Task
 
 __all__ = ["refuse_coupled", "refuse_coupled_task"]
 
-_SEED = 20_240_607
 _TOLERANCE = 1e-4  # of the mean size of the losses; alike shapes and draws leave 0, or the last bit
 _MOST_ROWS = 4
 _ALONE = "Compute each loss from its own example: no mean over the batch, no weights or statistics of its labels."
+_FIXED = "Compute such statistics beforehand of public data, or leave the buffer as it is in training."
 _LAYERS = "Use layers that see each example by itself, such as GroupNorm or LayerNorm."
 
 
@@ -54,13 +60,14 @@ def refuse_coupled_task(task: Task) -> None:
 
 
 def refuse_coupled(task: Task, model: nn.Module, batch: Batch, *, device: torch.device) -> None:
-    """Raise ConfigError where an example's loss, or its gradient, depends on other examples of its microbatch.
+    """Raise ConfigError where an example's loss, or its gradient, depends on other examples; or a buffer on any.
 
     One example is replaced by another one of the batch, in all tensors and in one tensor at a time, and the losses of
-    those that were left alone must stay what they were. Draws such as those of dropout are the same each time. What
-    cannot be seen: a coupling that none of the replacements moves by a ten-thousandth of the losses, and anything at
-    all where the examples of the batch are equal, which is told. So the examples should be spread over the data, which
-    may be sorted by its labels: 4 to 8 of different ones.
+    those that were left alone must stay what they were, as must the buffers of the model, which get no noise: neither
+    running means nor counts of labels. Draws such as those of dropout are the same each time. What cannot be seen: a
+    coupling that none of the replacements moves by a ten-thousandth of the losses, and anything at all where the
+    examples of the batch are equal, which is told. So the examples should be spread over the data, which may be sorted
+    by its labels: 4 to 8 of different ones.
 
     Args:
         task: gives the losses.
@@ -68,16 +75,22 @@ def refuse_coupled(task: Task, model: nn.Module, batch: Batch, *, device: torch.
         batch: tensors whose first dimension is that of the examples; others are left as they are.
         device: where the model is.
     """
-    with _left_as_it_was(model, device):
+    with left_as_it_was(model, device, training=True):
         _Probe(task, model, {name: tensor.to(device) for name, tensor in batch.items()}).run()
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the task gave: losses (B,), float64, and the outputs of the model where they are a tensor (B, ...)."""
+    """What the task gave.
+
+    losses: (B,), float64.
+    outputs: those of the model, float64, where they are a tensor (B, ...).
+    buffers: by name, as the forward pass left them.
+    """
 
     losses: Tensor
     outputs: Tensor | None
+    buffers: dict[str, Tensor]
 
 
 class _Probe:
@@ -113,7 +126,11 @@ class _Probe:
             found = self._task.losses(self._model, batch)
             outputs = found.outputs
             is_tensor = isinstance(outputs, Tensor) and outputs.ndim > 0 and len(outputs) == len(found.values)
-            return _Seen(found.values.detach().double(), outputs.detach().double() if is_tensor else None)
+            return _Seen(
+                found.values.detach().double(),
+                outputs.detach().double() if is_tensor else None,
+                copied_buffers(self._model),
+            )
 
     def _gradient(self, batch: Batch, *, but: int) -> Tensor:
         """Return the gradient of the sum of all losses but one, of all parameters in a row, float64."""
@@ -127,8 +144,8 @@ class _Probe:
 
     @contextmanager
     def _alike(self) -> Iterator[None]:
-        _seed_all()
-        with _buffers_put_back(self._model):
+        seed_all()
+        with buffers_put_back(self._model):
             yield
 
     def _names_of_examples(self, count: int) -> list[str]:
@@ -139,7 +156,7 @@ class _Probe:
         raise ConfigError(f"gives {count} losses for a batch of {sizes}", where="task", fix=_ALONE)
 
     def _check_draws(self, usual: _Seen, again: _Seen) -> None:
-        if (_moved(usual.losses, again.losses) > _TOLERANCE).any():
+        if (shares_moved(usual.losses, again.losses) > _TOLERANCE).any():
             raise ConfigError(
                 "the losses of one batch differ when they are computed twice with the same seeds, so it cannot be "
                 "checked whether they depend on one another",
@@ -179,7 +196,7 @@ class _Probe:
         return not torch.equal(tensor[row], tensor[other])
 
     def _compare(self, usual: _Seen, row: int, replaced: Batch, what: str, *, may_fail: bool = False) -> None:
-        """Raise ConfigError where a loss has moved whose example was left alone."""
+        """Raise ConfigError where a buffer has moved, or a loss whose example was left alone."""
         try:
             seen = self._see(replaced)
         except (MltrainError, RuntimeError, ValueError, LookupError) as error:
@@ -188,7 +205,7 @@ class _Probe:
             # Tensors of two examples need not go together, such as a mask and what it covers.
             log.debug("A batch with another %s of example %d could not be tried: %s", what, row, error)
             return
-        shares = _moved(usual.losses, seen.losses)
+        shares = shares_moved(usual.losses, seen.losses)
         shares[row] = 0.0
         worst = int(shares.argmax())
         if shares[worst] > _TOLERANCE:
@@ -196,6 +213,13 @@ class _Probe:
             raise _coupled(
                 f"the loss of one example moves from {before:.6g} to {after:.6g} with {what} of another one",
                 by_model=_rows_moved(usual.outputs, seen.outputs, but=row),
+            )
+        for name in changed_buffers(usual.buffers, seen.buffers):
+            raise ConfigError(
+                f"the buffer {name!r} is computed from the examples, without noise: the saved model would tell of "
+                "them what the statement of privacy does not cover",
+                where="model",
+                fix=_FIXED,
             )
 
     def _compare_gradients(self, row: int, replaced: Batch) -> None:
@@ -219,15 +243,6 @@ def _coupled(what: str, *, by_model: bool) -> ConfigError:
     return ConfigError(f"{what}: {reason}", where=where, fix=fix)
 
 
-def _moved(before: Tensor, after: Tensor) -> Tensor:
-    """Return how far each loss has moved, as a share of the mean size of the finite ones; NaN to NaN is no move."""
-    finite = before[before.isfinite()].abs()
-    scale = float(finite.mean()) if len(finite) else 0.0
-    difference = torch.where(before.isfinite() & after.isfinite(), (before - after).abs(), torch.inf)
-    same = (before == after) | (before.isnan() & after.isnan())
-    return torch.where(same, 0.0, difference / max(scale, 1e-6))
-
-
 def _rows_moved(before: Tensor | None, after: Tensor | None, *, but: int) -> bool:
     """Return whether the outputs of an example that was left alone have moved."""
     if before is None or after is None or before.shape != after.shape:
@@ -235,43 +250,3 @@ def _rows_moved(before: Tensor | None, after: Tensor | None, *, but: int) -> boo
     change = (before - after).abs().reshape(len(before), -1).amax(dim=1)
     change[but] = 0.0
     return bool(change.max() > _TOLERANCE * max(float(before.abs().mean()), 1e-6))
-
-
-def _seed_all() -> None:
-    torch.manual_seed(_SEED)
-    random.seed(_SEED)
-    np.random.seed(_SEED)
-
-
-@contextmanager
-def _left_as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a model in training mode; afterwards give back each module's mode and the state of all generators."""
-    modes = [(module, module.training) for module in model.modules()]
-    generators = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-            model.train()
-            yield
-    finally:
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _buffers_put_back(model: nn.Module) -> Iterator[None]:
-    """Give back to every buffer its tensor, with its values, after a forward pass."""
-    kept = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, values in kept:
-                buffer.copy_(values)
-                module._buffers[name] = buffer

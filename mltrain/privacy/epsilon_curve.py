@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from mltrain.privacy.rounding import shown_up
+
 __all__ = ["epsilon_curve"]
 
 _WIDTH, _HEIGHT = 640, 300
@@ -34,7 +36,7 @@ def epsilon_curve(points: Sequence[Sequence[float]], *, steps: int, epsilon: flo
     line = " ".join(f"{x(count):.1f},{y(value):.1f}" for count, value in points)
     parts = [
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="curve-title">',
-        f'<title id="curve-title">Epsilon over the steps: {epsilon:.4g} after {steps} steps</title>',
+        f'<title id="curve-title">Epsilon over the steps: {shown_up(epsilon)} after {steps} steps</title>',
         *(_grid_line(_LEFT, y(value), _WIDTH - _RIGHT, f"{value:g}") for value in up),
         *(_label(x(count), _HEIGHT - _BOTTOM + 18, f"{count:g}", "middle") for count in across),
         _label((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "steps", "middle"),

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.utils._pytree import tree_flatten, tree_map
 
-__all__ = ["LayerCall", "LayerShare", "Rows", "awaited"]
+from mltrain.privacy.row_norms import masked
+
+__all__ = ["LayerCall", "LayerShare", "Rows", "awaited", "title"]
 
 Rows = dict[Parameter, Tensor]
 """Of each trainable parameter of a layer the gradient of each example, shape (B, *parameter.shape)."""
@@ -22,12 +24,24 @@ class LayerShare:
     """What one use of a layer adds to the gradient, where no example's gradient is kept.
 
     Attributes:
-        squares: each example's squared 2-norm, shape (B,).
-        weighted: factors (B,) -> of each parameter the sum of the examples' gradients, each times its factor.
+        norms: each example's 2-norm, shape (B,).
+        seen: what the gradients are computed from, tensors (B, ...); zeros for an example give it a zero gradient.
+        weighted: factors (B,), *seen -> of each parameter the sum of the examples' gradients, each times its factor.
     """
 
-    squares: Tensor
-    weighted: Callable[[Tensor], Rows]
+    norms: Tensor
+    seen: tuple[Tensor, ...]
+    weighted: Callable[..., Rows]
+
+    def sums(self, factors: Tensor, left_out: Tensor | None) -> Rows:
+        """Return the weighted sum of each parameter.
+
+        Args:
+            factors: of each example, shape (B,).
+            left_out: True for examples that are not finite, shape (B,); None: there are none.
+        """
+        seen = self.seen if left_out is None else tuple(masked(tensor, left_out) for tensor in self.seen)
+        return self.weighted(factors, *seen)
 
 
 @dataclass(eq=False)
@@ -92,6 +106,11 @@ class LayerCall:
             return first
         return next(item for item in self.keywords.values() if isinstance(item, Tensor))
 
+    @property
+    def title(self) -> str:
+        """The layer's name and kind, for people."""
+        return title(self.name, self.layer)
+
     def release(self) -> None:
         """Let go of the inputs."""
         self.arguments, self.keywords = (), {}
@@ -99,6 +118,11 @@ class LayerCall:
     def is_intact(self) -> bool:
         """Return whether no input was changed in place since the call."""
         return [tensor._version for tensor in _tensors_of(self.arguments, self.keywords)] == self._versions
+
+
+def title(name: str, layer: nn.Module) -> str:
+    """Return a layer's name and kind, for people."""
+    return f"layer '{name}' ({type(layer).__name__})" if name else f"the model ({type(layer).__name__})"
 
 
 def _is_single(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from mltrain.privacy.layer_call import LayerCall, LayerShare, Rows
-from mltrain.privacy.row_norms import product_squares, sum_of_squares, weighted_sum
+from mltrain.privacy.row_norms import joint_norms, product_norms, row_norms, underflow, weighted_sum
 
 __all__ = ["LayerRule", "kept", "rule_for"]
 
@@ -103,13 +103,13 @@ class _Linear:
         if _is_smaller_whole(call, gradient):
             return kept(self.rows(call, gradient))
         gradients, inputs = _as_sequences(gradient), _as_sequences(call.inputs.to(gradient.dtype))
-        squares = gradient.new_zeros(len(gradient))
+        norms = []
         if _is_trained(layer.weight):
-            squares = squares + product_squares(gradients.transpose(1, 2), inputs)
+            norms.append(product_norms(gradients.transpose(1, 2), inputs))
         if _is_trained(layer.bias):
-            squares = squares + sum_of_squares([gradients.sum(1)])
+            norms.append(row_norms(gradients.sum(1)))
 
-        def weighted(factors: Tensor) -> Rows:
+        def weighted(factors: Tensor, gradients: Tensor, inputs: Tensor) -> Rows:
             scaled = gradients * factors[:, None, None]
             sums: Rows = {}
             if _is_trained(layer.weight):
@@ -118,16 +118,16 @@ class _Linear:
                 sums[layer.bias] = scaled.sum((0, 1))
             return sums
 
-        return LayerShare(squares, weighted)
+        return LayerShare(joint_norms(norms), (gradients, inputs), weighted)
 
 
 def _share_of_vectors(layer: Any, inputs: Tensor, gradient: Tensor) -> LayerShare:
     """Return the share of a linear layer that saw one vector an example: each gradient is an outer product."""
-    widths = inputs.square().sum(1) if _is_trained(layer.weight) else torch.zeros_like(gradient[:, 0])
+    widths = row_norms(inputs) if _is_trained(layer.weight) else gradient.new_zeros(len(gradient))
     if _is_trained(layer.bias):
-        widths = widths + 1
+        widths = torch.hypot(widths, torch.ones_like(widths))
 
-    def weighted(factors: Tensor) -> Rows:
+    def weighted(factors: Tensor, gradient: Tensor, inputs: Tensor) -> Rows:
         scaled = gradient * factors[:, None]
         sums: Rows = {}
         if _is_trained(layer.weight):
@@ -136,7 +136,8 @@ def _share_of_vectors(layer: Any, inputs: Tensor, gradient: Tensor) -> LayerShar
             sums[layer.bias] = scaled.sum(0)
         return sums
 
-    return LayerShare(gradient.square().sum(1) * widths, weighted)
+    # Norms are multiplied, never their squares: that of a tiny gradient would underflow before it meets a large input.
+    return LayerShare(row_norms(gradient) * widths, (gradient, inputs), weighted)
 
 
 class _Convolution:
@@ -157,18 +158,18 @@ class _Convolution:
         if _is_smaller_whole(call, gradient):
             return kept(self.rows(call, gradient))
         inputs = call.inputs.to(gradient.dtype)
-        squares = gradient.new_zeros(len(gradient))
+        norms = []
         if _is_trained(layer.weight):
             patches = _patches(layer, inputs)
             if layer.groups == 1:
-                squares = squares + product_squares(gradient.flatten(2), patches.transpose(1, 2))
+                norms.append(product_norms(gradient.flatten(2), patches.transpose(1, 2)))
             else:
-                squares = squares + sum_of_squares([_convolved(layer, gradient, patches)])
+                norms.append(row_norms(_convolved(layer, gradient, patches)))
             del patches
         if _is_trained(layer.bias):
-            squares = squares + sum_of_squares([gradient.flatten(2).sum(2)])
+            norms.append(row_norms(gradient.flatten(2).sum(2)))
 
-        def weighted(factors: Tensor) -> Rows:
+        def weighted(factors: Tensor, gradient: Tensor, inputs: Tensor) -> Rows:
             scaled = gradient * factors.view(-1, *[1] * (gradient.ndim - 1))
             sums: Rows = {}
             if _is_trained(layer.weight):
@@ -177,7 +178,7 @@ class _Convolution:
                 sums[layer.bias] = scaled.flatten(2).sum((0, 2))
             return sums
 
-        return LayerShare(squares, weighted)
+        return LayerShare(joint_norms(norms), (gradient, inputs), weighted)
 
 
 class _Embedding:
@@ -197,12 +198,13 @@ class _Embedding:
         totals = gradients.new_zeros(len(found), gradients.shape[-1]).index_add_(0, order, gradients.flatten(0, 1))
         owners = torch.div(found, layer.num_embeddings, rounding_mode="floor")
         squares = gradients.new_zeros(len(numbers)).index_add_(0, owners, totals.square().sum(1))
+        norms = squares.sqrt() + underflow(gradients.shape[1] * gradients.shape[2])
 
-        def weighted(factors: Tensor) -> Rows:
+        def weighted(factors: Tensor, gradients: Tensor, numbers: Tensor) -> Rows:
             scaled = (gradients * factors[:, None, None]).flatten(0, 1)
             return {layer.weight: torch.zeros_like(layer.weight).index_add_(0, numbers.flatten(), scaled)}
 
-        return LayerShare(squares, weighted)
+        return LayerShare(norms, (gradients, numbers), weighted)
 
     @staticmethod
     def _flat(layer: Any, numbers: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,8 +217,12 @@ class _Embedding:
 
 def kept(rows: Rows) -> LayerShare:
     """Return the share of a layer from its examples' whole gradients."""
-    squares = sum_of_squares(list(rows.values()))
-    return LayerShare(squares, lambda factors: {p: weighted_sum(factors, row) for p, row in rows.items()})
+    parameters = list(rows)
+
+    def weighted(factors: Tensor, *seen: Tensor) -> Rows:
+        return {p: weighted_sum(factors, row) for p, row in zip(parameters, seen, strict=True)}
+
+    return LayerShare(joint_norms([row_norms(row) for row in rows.values()]), tuple(rows.values()), weighted)
 
 
 def _is_smaller_whole(call: LayerCall, gradient: Tensor) -> bool:

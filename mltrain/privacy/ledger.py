@@ -29,36 +29,52 @@ class Ledger:
 
     Args:
         path: the file; made if it is missing.
-        mechanism: what each step does (noise, clipping, sampling, data), as JSON values. A file that is there keeps
-            its own.
+        mechanism: what each step does (noise, clipping, sampling, data), as JSON values; that of a file that is there
+            must be the same.
+        segment: what is to be known of this part of the run, as JSON values.
 
     Attributes:
         mechanism: what each step of this run does.
         steps: how many were begun since the run began, lost ones included.
-        segments: how many times the file was opened.
+        segments: what was said of each part of the run, this one included.
 
     Raises:
-        CheckpointError: the file is damaged, or cannot be written.
+        CheckpointError: the file is damaged, or of another run, or cannot be written.
     """
 
-    def __init__(self, path: Path, mechanism: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, mechanism: Mapping[str, Any], segment: Mapping[str, Any] | None = None) -> None:
         self._path = path
+        segment = segment or {}
         try:
             if not path.exists():
                 write_text(path, _line({"ledger": _FORMAT, "digest": _digest(mechanism), **mechanism}))
                 fsync_path(path.parent)
             self.mechanism, self.steps, self.segments, whole = _read(path)
+            if self.mechanism != dict(mechanism):
+                raise CheckpointError("is of another run", where=str(path), fix=_RESTORE)
             self._descriptor = os.open(path, os.O_RDWR)
             self._length = whole
             os.lseek(self._descriptor, whole, os.SEEK_SET)
-            os.ftruncate(self._descriptor, whole)
+            self.segments.append(dict(segment))
+            # Over a torn line, which it counts; whatever is left of that goes when the disk has this one.
+            self._write({"segment": len(self.segments), "steps": self.steps, **self.segments[-1]})
+            self._flush()
+            os.ftruncate(self._descriptor, self._length)
         except OSError as error:
             raise self._unwritable(error) from error
         self._flushing = BackgroundWork("ledger")
-        self.segments += 1
-        self._append({"segment": self.segments, "steps": self.steps})
-        self._flushing.start(self._flush)
-        self.settle()
+
+    @staticmethod
+    def mechanism_of(path: Path) -> dict[str, Any]:
+        """Return what each step of a run does, from its file, which stays as it is.
+
+        Raises:
+            CheckpointError: the file is damaged, or cannot be read.
+        """
+        try:
+            return _read(path)[0]
+        except OSError as error:
+            raise CheckpointError(f"cannot be read ({error.strerror})", where=str(path), fix=_RESTORE) from error
 
     def begin_step(self, position: int) -> None:
         """Count a step; the disk gets it while the step is computed.
@@ -106,16 +122,18 @@ class Ledger:
         os.close(self._descriptor)
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        line = _line(record).encode()
         try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
+            self._write(record)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._length)
                 os.lseek(self._descriptor, self._length, os.SEEK_SET)
             raise self._unwritable(error) from error
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line, written = _line(record).encode(), 0
+        while written < len(line):
+            written += os.write(self._descriptor, line[written:])
         self._length += len(line)
 
     def _flush(self) -> None:
@@ -135,25 +153,28 @@ def _digest(mechanism: Mapping[str, Any]) -> str:
     return content_digest(json.dumps(mechanism, sort_keys=True).encode())
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int, int, int]:
-    """Return the mechanism, the steps, the segments, and the bytes of whole lines.
+def _read(path: Path) -> tuple[dict[str, Any], int, list[dict[str, Any]], int]:
+    """Return the mechanism, the steps, what is said of each segment, and the bytes of whole lines.
 
     A torn last line is a step that was about to be taken. Whether it was nobody knows: it counts.
     """
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
-    steps = segments = 0
+    steps = 0
+    segments: list[dict[str, Any]] = []
     try:
         first, *lines = [json.loads(line) for line in content[:whole].splitlines()]
         if first.pop("ledger") != _FORMAT or first.pop("digest") != _digest(first):
             raise ValueError
         for line in lines:
             if "segment" in line:
-                segments = line["segment"]
+                if line.pop("segment") != len(segments) + 1:
+                    raise ValueError
                 # Torn lines of earlier segments are counted in their successors' first lines.
                 if not steps <= line["steps"] <= steps + 1:
                     raise ValueError
-                steps = line["steps"]
+                steps = line.pop("steps")
+                segments.append(line)
             elif line["step"] == steps + 1:
                 steps += 1
             else:

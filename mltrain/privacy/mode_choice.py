@@ -93,7 +93,9 @@ def _neither(trials: list[_Trial]) -> ConfigError:
 
 
 def _short(problem: Exception | None) -> str:
-    return one_line(problem)[:160] if problem is not None else ""
+    """Return the reason alone: what an error advises would be for those who have set the mode."""
+    reason = problem.what if isinstance(problem, ConfigError) else problem
+    return one_line(reason)[:160] if reason is not None else ""
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mltrain.privacy.claim import PrivacyClaim
 
-__all__ = ["NEIGHBOURS", "clipping_text", "not_covered", "public_facts", "sampling_text", "weights_text"]
+__all__ = ["NEIGHBOURS", "clipping_text", "conditions", "not_covered", "public_facts", "sampling_text", "weights_text"]
 
 NEIGHBOURS = "add or remove one training example; the number of training examples is public"
 
@@ -31,14 +31,21 @@ _NOT_COVERED = (
 def public_facts(claim: PrivacyClaim) -> list[str]:
     """Return what the guarantee takes for public."""
     source = (claim.initial_weights or {}).get("source")
-    weights = f"The initial weights, {source}" if source else "The initial weights, which are random"
+    weights = f"The initial weights: {source}." if source else "The initial weights, which are random."
     return [
         "The number of training examples N, and so q = B / N and the default of delta.",
         "Every setting of config.yaml: the architecture, B, sigma, C, the number of epochs, the optimizer.",
-        f"{weights}{': they must not have been learned from the private data.' if source else '.'}",
+        weights,
         "Which classes there are and what they are called: the model has an output for each of them.",
         *(["The validation data: the user says so (data.validation_is_public)."] if claim.validation_is_public else []),
     ]
+
+
+def conditions(claim: PrivacyClaim) -> list[str]:
+    """Return what this run's claim depends on and nothing here can check."""
+    source = (claim.initial_weights or {}).get("source")
+    weights = f"The initial weights come from {source}: they must not have been learned from the private data."
+    return [*_own_code(claim), *([weights] if source else [])]
 
 
 def not_covered(claim: PrivacyClaim) -> list[str]:
@@ -51,7 +58,16 @@ def not_covered(claim: PrivacyClaim) -> list[str]:
         held_out = "Examples of the test split, and metrics computed on them: no noise protects them."
     else:
         held_out = "Examples of the validation and test splits, and metrics computed on them: no noise protects them."
-    return [*decisions, held_out, *_NOT_COVERED]
+    return [*_own_code(claim), *decisions, held_out, *_NOT_COVERED]
+
+
+def _own_code(claim: PrivacyClaim) -> list[str]:
+    callbacks, plugins = ", ".join(claim.callbacks), ", ".join(claim.plugins)
+    see_all = "see everything, and may change the weights or the end of the run."
+    return [
+        *([f"What the callbacks of plugins do ({callbacks}): they {see_all}"] if callbacks else []),
+        *([f"Code of plugins ({plugins}): it {see_all.replace('see', 'sees', 1)}"] if plugins else []),
+    ]
 
 
 def weights_text(claim: PrivacyClaim) -> str:

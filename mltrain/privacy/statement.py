@@ -15,8 +15,17 @@ from mltrain.core.version import __version__
 from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.claim import PrivacyClaim
 from mltrain.privacy.cross_check import pld_epsilon
-from mltrain.privacy.rounding import rounded_up
-from mltrain.privacy.scope import NEIGHBOURS, clipping_text, not_covered, public_facts, sampling_text, weights_text
+from mltrain.privacy.rounding import rounded_up, shown_up
+from mltrain.privacy.running_epsilon import RunningEpsilon
+from mltrain.privacy.scope import (
+    NEIGHBOURS,
+    clipping_text,
+    conditions,
+    not_covered,
+    public_facts,
+    sampling_text,
+    weights_text,
+)
 from mltrain.privacy.statement_page import statement_page
 from mltrain.tracking.non_private import not_private_text
 
@@ -62,7 +71,7 @@ def short_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 def privacy_facts(claim: PrivacyClaim) -> dict[str, Any]:
     """Return what `privacy.json` holds. `epsilon` is null where the statement is void.
 
-    While the run is under way only the claim itself is computed: the cross-check and the curve take seconds.
+    Of a run that has not ended only the claim itself is computed: the cross-check and the curve take seconds.
     """
     epsilons, reasons = _epsilons(claim)
     void = claim.void or (None if epsilons[claim.accountant] is not None else "The accountant finds no finite epsilon.")
@@ -71,6 +80,7 @@ def privacy_facts(claim: PrivacyClaim) -> dict[str, Any]:
         "format": _FORMAT,
         "run_name": claim.run_name,
         "void": void,
+        "state": claim.state,
         "under_way": claim.under_way,
         "epsilon": epsilon,
         "delta": claim.delta,
@@ -98,12 +108,16 @@ def privacy_facts(claim: PrivacyClaim) -> dict[str, Any]:
         "data_digest": claim.data_digest,
         "initial_weights": None if claim.initial_weights is None else dict(claim.initial_weights),
         "selection": _selection(claim),
+        "callbacks": list(claim.callbacks),
+        "plugins": list(claim.plugins),
+        "conditions": conditions(claim),
         "public": public_facts(claim),
         "not_covered": not_covered(claim),
         "non_private_outputs": list(claim.non_private),
         "non_private_outputs_text": not_private_text(claim.non_private),
         "non_private_files": list(_NON_PRIVATE_FILES),
         "epsilon_by_steps": _curve(claim),
+        "epsilon_by_steps_text": f"upper bounds of epsilon after so many steps, at delta {shown_up(claim.delta)}",
         "versions": {"mltrain": __version__, **{name: _version(name) for name in _PACKAGES}},
     }
 
@@ -119,8 +133,8 @@ def _epsilons(claim: PrivacyClaim) -> tuple[dict[str, float | None], dict[str, s
         return epsilons, dict.fromkeys(epsilons, "there is no noise")
     claimed = _accountant(claim, claim.accountant).epsilon(claim.steps_counted)
     epsilons[claim.accountant] = claimed if math.isfinite(claimed) else None
-    if claim.under_way:
-        return epsilons, dict.fromkeys(("prv", "rdp", "pld"), "the run has not ended")
+    if claim.state != "ended":
+        return epsilons, dict.fromkeys(epsilons, "the run has not ended")
     reasons: dict[str, str] = {}
     for kind in ("prv", "rdp"):
         if kind != claim.accountant:
@@ -181,17 +195,19 @@ def _selection(claim: PrivacyClaim) -> dict[str, Any]:
 
 
 def _curve(claim: PrivacyClaim) -> list[tuple[int, float]]:
-    """Return steps and epsilon after them, from 0 to where the run stands."""
-    if claim.noise_multiplier == 0 or claim.under_way or not claim.steps_counted:
+    """Return steps and upper bounds of epsilon after them, from 0 to where the run stands."""
+    if claim.noise_multiplier == 0 or claim.state != "ended" or not claim.steps_counted:
         return []
     accountant = _accountant(claim, claim.accountant)
-    steps = {math.ceil(claim.steps_counted * point / _CURVE_POINTS) for point in range(1, _CURVE_POINTS)}
-    # Those of the log points, a little above the exact ones, are known by now; the last point is the claim itself.
+    bound = accountant.epsilon if accountant.kind == "rdp" else RunningEpsilon(accountant, claim.steps_counted)
     claimed = accountant.epsilon(claim.steps_counted)
-    points = {count: min(accountant.epsilon_at_most(count), claimed) for count in steps} | {
-        claim.steps_counted: claimed
-    }
-    return [(0, 0.0), *sorted(item for item in points.items() if math.isfinite(item[1]))]
+    points = {0: 0.0, claim.steps_counted: claimed}
+    for point in range(1, _CURVE_POINTS):
+        count = math.ceil(claim.steps_counted * point / _CURVE_POINTS)
+        epsilon, _ = _attempt(partial(bound, count))
+        if epsilon is not None and count < claim.steps_counted:
+            points[count] = min(epsilon, claimed)  # fewer steps cost no more
+    return sorted(item for item in points.items() if math.isfinite(item[1]))
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from mltrain.privacy.epsilon_curve import epsilon_curve
-from mltrain.privacy.rounding import rounded_up
+from mltrain.privacy.rounding import shown_up
 
 __all__ = ["statement_page"]
 
@@ -44,9 +44,13 @@ _HEAD = """<!doctype html>
 <body>
 <main>
 """
+_UNDER_WAY = (
+    "The run was under way when this was written. Epsilon is stated for the most steps that the run may come to, so "
+    "that it holds whatever becomes of it; the run writes another statement when it ends."
+)
 _INTERRUPTED = (
-    "The run had not ended when this was written. Epsilon is stated for the most steps that it may come to, so that "
-    "the statement holds whatever became of it; the run writes another one when it ends."
+    "The run was interrupted after {steps} steps; epsilon is that of the weights of its last checkpoint or before; "
+    "continuing raises it."
 )
 
 
@@ -79,12 +83,13 @@ def _claim(facts: Mapping[str, Any]) -> str:
     if facts["epsilon"] is None:
         return "This run makes no claim of differential privacy: its weights may tell anything about the training data."
     leaking = facts["selection"]["decided_by_private_values"]
+    is_final = facts["state"] == "ended" and not leaking
     # The guarantee is for the weights after every step; a choice among them by private values is beyond it.
-    weights = facts["selection"]["weights"] if not leaking else "the weights after each step of this run"
+    weights = facts["selection"]["weights"] if is_final else "the weights after each step"
     told = "; ".join(f"{what} by {name}" for what, name in leaking.items())
     return (
-        f"{weights[:1].upper()}{weights[1:]} are differentially private with epsilon {_number(facts['epsilon'])} and "
-        f"delta {_number(facts['delta'])}: {facts['neighbouring_relation']}."
+        f"In this one run, {weights} are differentially private with epsilon {_number(facts['epsilon'])} and delta "
+        f"{_number(facts['delta'])}: {facts['neighbouring_relation']}."
         + (f" What private values decided is not covered: {told}." if leaking else "")
     )
 
@@ -94,7 +99,8 @@ def _warnings(facts: Mapping[str, Any]) -> list[str]:
     boxes = []
     if facts["void"]:
         boxes.append(f'<div class="void" role="alert"><strong>Void</strong>{escape(facts["void"])}</div>')
-    notes = [_INTERRUPTED] if facts["under_way"] else []
+    states = {"under way": [_UNDER_WAY], "interrupted": [_INTERRUPTED.format(steps=facts["steps_counted"])]}
+    notes = [*states.get(facts["state"], []), *facts["conditions"]]
     for what, name in facts["selection"]["decided_by_private_values"].items():
         waiver = " The user accepted that (dp.accept_selection_leak)." if facts["selection"]["waiver_used"] else ""
         notes.append(f"Epsilon does not cover {what}: decided by {name}, a value of private data.{waiver}")
@@ -143,7 +149,10 @@ def _curve(facts: Mapping[str, Any]) -> str:
     if facts["epsilon"] is None or len(points) < 2:
         return ""
     svg = epsilon_curve(points, steps=facts["steps"], epsilon=facts["epsilon"], target=facts["target_epsilon"])
-    caption = f"Computed for {len(points) - 1} numbers of steps, with straight lines between them; the dot is this run."
+    caption = (
+        f"Upper bounds of epsilon at delta {_number(facts['delta'])}, computed for {len(points) - 1} numbers of steps, "
+        "with straight lines between them; the dot is this run."
+    )
     return _section("Epsilon over the steps", f"<figure>{svg}<figcaption>{caption}</figcaption></figure>")
 
 
@@ -182,4 +191,4 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{rounded_up(value):.4g}"
+    return shown_up(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.core.logging import LogContext, log
-from mltrain.core.seeding import mix, stream_key
+from mltrain.core.seeding import mix
 from mltrain.data.loader import TrainingStream, Window
 from mltrain.trainers.attempts import Attempts
 from mltrain.trainers.devices import seed_everything
@@ -88,7 +88,7 @@ class Trainer(TrainerParts):
         started = time.perf_counter()
         LogContext.set(epoch=self.position.epoch, num_epochs=self.num_epochs, phase="train")
         self.timing.mark(self.samples_seen)
-        seed_everything(mix(stream_key(self.config.seed, "epochs"), self.position.epoch))
+        seed_everything(mix(self.random_key("epochs"), self.position.epoch))
         self._emit("on_epoch_start")
         self.model.train()
         stopped = False

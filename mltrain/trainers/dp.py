@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,15 +16,16 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.config.schema import Config
+from mltrain.core.files import read_record
 from mltrain.core.hardware import process_count, set_float32_precision
 from mltrain.core.logging import log
-from mltrain.core.seeding import mix
+from mltrain.core.run_folder import RunFolder
+from mltrain.core.seeding import mix, stream_key
+from mltrain.data.batches import Batch
 from mltrain.data.loader import Plan, Window
 from mltrain.models.private_layers import adapt_for_privacy
-from mltrain.privacy.account import PrivacyAccount, new_accountant
 from mltrain.privacy.clipping import ClippedGradients
 from mltrain.privacy.completeness import refuse_incomplete
-from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.mode_choice import Mode, choose_mode
 from mltrain.privacy.noise import NoiseSource
 from mltrain.privacy.poisson_plan import PoissonPlan
@@ -33,10 +36,10 @@ from mltrain.tasks.base import Task
 from mltrain.trainers.base import Trainer
 from mltrain.trainers.devices import new_accelerator
 from mltrain.trainers.microbatches import Microbatches
+from mltrain.trainers.private_account import announce_privacy, open_account
 from mltrain.trainers.private_checks import check_private_config, check_private_task, probe_batch
-from mltrain.trainers.private_claim import claim_of
+from mltrain.trainers.private_claim import State, claim_of
 from mltrain.trainers.registry import register_trainer
-from mltrain.trainers.sound_examples import SoundExamples
 
 __all__ = ["DPTrainer"]
 
@@ -57,9 +60,9 @@ class DPTrainer(Trainer):
         check_private_config(config)
 
     @classmethod
-    def check_task(cls, config: Config, task: Task) -> None:
+    def check_task(cls, config: Config, task: Task, continued: RunFolder | None) -> None:
         """Refuse data, losses and models that cannot be trained privately; calibrate the noise."""
-        check_private_task(config, task, processes=process_count())
+        check_private_task(config, task, continued, processes=process_count())
 
     @classmethod
     def make_accelerator(cls, config: Config) -> Accelerator:
@@ -73,8 +76,10 @@ class DPTrainer(Trainer):
     @classmethod
     def non_private(cls, config: Config) -> tuple[str, ...]:
         """Return all but what follows from the noisy gradients alone, or from public data."""
-        public = ("!val/*",) if config.data.validation_is_public else ()
-        return ("*", "!epoch", "!train/lr", "!train/grad_norm", "!privacy/*", *public)
+        is_public = config.data.validation_is_public
+        by_values = config.scheduler.name == "plateau" and not (is_public and config.scheduler.monitor[:3] == "val")
+        rate = () if by_values else ("!train/lr",)
+        return ("*", "!epoch", *rate, "!train/grad_norm", "!privacy/*", *(("!val/*",) if is_public else ()))
 
     @classmethod
     def repeats_exactly(cls, config: Config) -> bool:
@@ -83,9 +88,20 @@ class DPTrainer(Trainer):
 
     # ---- the parts of the run --------------------------------------------------------------------------------------
 
+    def random_key(self, purpose: str) -> int:
+        """Return a key that nobody knows.
+
+        Masks of dropout that follow from the seed and the place in a batch would tell, by all that come after it,
+        whether an example is there. As secret draws they are the same for the others with and without it.
+        """
+        return stream_key(self._secret, purpose)
+
+    @cached_property
+    def _secret(self) -> int:
+        return self.config.seed if self.config.training.dp.reproducible else int.from_bytes(os.urandom(8), "little")
+
     def make_plan(self, num_samples: int, window_size: int) -> Plan:
         """Open the account of the run, and return its plan."""
-        section = self.config.training.dp
         rank = self.processes.rank
         plan = PoissonPlan(
             num_samples,
@@ -95,14 +111,11 @@ class DPTrainer(Trainer):
             processes=self.processes.count,
             key=self._test_key("draws", rank),
         )
-        self._ledger: Ledger | None = None
-        mechanism, steps = self.processes.done_by_main(lambda: self._open_ledger(plan))
-        accountant = new_accountant(section, plan, noise_multiplier=mechanism["noise_multiplier"])
-        self.account = PrivacyAccount(
-            plan, accountant, target_epsilon=section.target_epsilon, ledger=self._ledger, steps=steps
-        )
-        self._facts: dict[str, Any] = {}
-        self._status = ""
+        self.account = open_account(self, plan)
+        # Until it has begun: that of the segment before.
+        self._facts = read_record(self.folder.reports / "privacy.json")
+        self._has_begun = False
+        self._status: tuple[int, str] = (-1, "")
         return plan
 
     def make_microbatches(self) -> Microbatches:
@@ -122,7 +135,7 @@ class DPTrainer(Trainer):
         """Hook into the model. It is not wrapped: what ranks exchange are noisy sums, not gradients."""
         section = self.config.training.dp
         self.processes.share_parameters(model)
-        self.grad_sample_mode, self._mode_text = self._choose_mode(model)
+        self.grad_sample_mode, self.mode_text = self._choose_mode(model)
         self.noise = NoiseSource(self._test_key("noise", 0)) if self.is_main else None
         self.private_update = PrivateUpdate(
             ClippedGradients(model, section.max_grad_norm, self.grad_sample_mode),
@@ -133,7 +146,7 @@ class DPTrainer(Trainer):
             batch_size=self.window_size,
             exchange=dist.all_reduce if self.processes.count > 1 else None,
         )
-        self.sound_examples = SoundExamples(self)
+        self._unsound_told = False
         return model, optimizer, self.private_update
 
     def close(self) -> None:
@@ -152,11 +165,30 @@ class DPTrainer(Trainer):
         if self.config.training.dp.reproducible and self.noise is not None:
             self.noise.rekey(self._test_key("noise", step) or b"")
         for _ in range(window.num_microbatches):
-            batch = self.to_device(self.timing.wait_for(window.batches))
-            self.sound_examples.add(batch)
+            self._add(self.to_device(self.timing.wait_for(window.batches)))
         self.processes.agree_on_step(self.finite, self.stop)
         self.account.settle()
         self._update()
+
+    def _add(self, batch: Batch) -> None:
+        """Add the clipped gradients of a microbatch.
+
+        An example whose gradient is not finite cannot be clipped. To stop would tell that it is there; it adds nothing,
+        which is within what one example may add.
+        """
+        losses = self.task.losses(self.model, batch)
+        norms = self.private_update.add(losses.values)
+        unsound = int((~torch.isfinite(norms)).sum())
+        if not unsound:
+            self.meter.add(losses, batch, None)
+            return
+        self.meter.leave_out(losses)
+        tell = log.debug if self._unsound_told else log.warning
+        self._unsound_told = True
+        tell(
+            "Step %d: the gradients of %d of %d examples are not finite; these add nothing.",
+            self.position.step + 1, unsound, len(norms),
+        )  # fmt: skip
 
     def steps_allowed(self) -> int:
         """Return how many steps the target leaves."""
@@ -164,9 +196,10 @@ class DPTrainer(Trainer):
 
     def limit_text(self) -> str:
         """Say that the budget is spent."""
-        spent, steps = self.account.accountant.epsilon(self.account.steps), self.account.steps
+        steps = self.account.steps
+        spent = rounded_up(self.account.accountant.epsilon(steps))
         return (
-            f"the privacy budget is spent: epsilon {spent:.3f} after {steps} steps, and one more would pass "
+            f"the privacy budget is spent: epsilon {spent} after {steps} steps, and one more would pass "
             f"training.dp.target_epsilon {self.account.target_epsilon:g}"
         )
 
@@ -178,9 +211,7 @@ class DPTrainer(Trainer):
         """Return epsilon so far."""
         if not self.is_main:
             return {}
-        epsilon = self.account.epsilon()
-        self._status = f"epsilon {rounded_up(epsilon)}"
-        return {"privacy/epsilon": epsilon, "privacy/steps": float(self.account.steps)}
+        return {"privacy/epsilon": self.account.epsilon(), "privacy/steps": float(self.account.steps)}
 
     def extra_state(self) -> dict[str, Any]:
         """Return the ledger."""
@@ -198,54 +229,34 @@ class DPTrainer(Trainer):
 
     def begin(self) -> None:
         """Say what the run will have spent at its end, and write it down: a run that is killed has a statement too."""
+        self._has_begun = True
         if not self.is_main:
             return
+        announce_privacy(self)
         ahead = min(self.account.plan.total_steps - self.position.step, self.steps_allowed())
-        claim = claim_of(self, under_way=True, steps_ahead=ahead)
-        accountant = self.account.accountant
-        log.info(
-            "Privacy: each of %d samples with probability %.6g in each step, clipped to %g, noise multiplier %.6g; "
-            "epsilon %.4g at delta %.3g after %d steps.",
-            claim.num_samples, claim.sample_rate, claim.max_grad_norm, claim.noise_multiplier,
-            accountant.epsilon(claim.steps_counted), claim.delta, claim.steps_counted,
-        )  # fmt: skip
-        log.info("%s", self._mode_text)
-        if claim.reproducible:
-            log.warning("training.dp.reproducible: samples and noise follow from the seed. There is NO privacy.")
-        write_statement(self.folder.reports, claim)
+        write_statement(self.folder.reports, claim_of(self, state="under way", steps_ahead=ahead))
 
     def status_text(self) -> str:
-        """Return epsilon as it was last logged: it takes too long for every step."""
-        return self._status
+        """Return epsilon at the next log point: it takes too long for every step, and must not be too small."""
+        every = self.config.tracking.log_every_n_steps
+        point = -(-self.account.steps // every) * every
+        if self._status[0] != point:
+            self._status = point, f"epsilon {rounded_up(self.account.epsilon(point))}"
+        return self._status[1]
 
     def write_reports(self, reports: Path) -> None:
         """Write the privacy statement; of an interrupted run without a cross-check, for which nobody may wait."""
-        interrupted = self.stop.status == "interrupted"
-        self._facts = write_statement(reports, claim_of(self, under_way=interrupted))
+        if not self._has_begun:
+            return
+        log.info("Writing the privacy statement.")
+        state: State = "interrupted" if self.stop.status == "interrupted" else "ended"
+        self._facts = write_statement(reports, claim_of(self, state=state))
 
     def summary_facts(self) -> dict[str, Any]:
         """Return the statement in short."""
         return {"privacy": short_facts(self._facts)} if self._facts else {}
 
     # ---- details ---------------------------------------------------------------------------------------------------
-
-    def _open_ledger(self, plan: PoissonPlan) -> tuple[dict[str, Any], int]:
-        section = self.config.training.dp
-        path = self.folder.privacy_ledger
-        mechanism: dict[str, Any] = {}
-        if not path.exists():
-            accountant = new_accountant(section, plan)
-            mechanism = {
-                "noise_multiplier": accountant.noise_multiplier,
-                "max_grad_norm": section.max_grad_norm,
-                "sample_rate": plan.sample_rate,
-                "expected_batch_size": plan.batch_size,
-                "num_samples": plan.num_samples,
-                "dataset_digest": self.task.data_facts().get("digest"),
-                "reproducible": section.reproducible,
-            }
-        self._ledger = Ledger(path, mechanism)
-        return self._ledger.mechanism, self._ledger.steps
 
     def _choose_mode(self, model: nn.Module) -> tuple[Mode, str]:
         """Return how gradients of examples are clipped, and a sentence about it."""
@@ -254,18 +265,20 @@ class DPTrainer(Trainer):
         if mode == "auto" and section.reproducible:
             # A trial may end otherwise the next time, and the modes differ in their last bits.
             mode = "hooks"
-        batch = self.to_device(probe_batch(self.task, self.config.training.batch_size))
+        size = max(2, self.config.training.batch_size)
+        batch, smaller = (self.to_device(probe_batch(self.task, count)) for count in (size, size - 1))
 
         def losses() -> torch.Tensor:
             return self.task.losses(model, batch).values
 
-        if mode != "auto":
+        text = f"Gradients of examples: {mode}."
+        if mode == "auto":
+            mode, text = self.processes.done_by_main(lambda: choose_mode(model, losses, section.max_grad_norm))
+        else:
             refuse_incomplete(model, losses, mode)
-            return mode, f"Gradients of examples: {mode}."
-        chosen: tuple[Mode, str] = self.processes.done_by_main(
-            lambda: choose_mode(model, losses, section.max_grad_norm)
-        )
-        return chosen
+        # Another number of examples, lest it is by chance that of something else, such as the length of a sequence.
+        refuse_incomplete(model, lambda: self.task.losses(model, smaller).values, mode)
+        return mode, text
 
     def _test_key(self, purpose: str, number: int) -> bytes | None:
         """Return a key that follows from the seed, which anybody may know; None where there is to be privacy."""

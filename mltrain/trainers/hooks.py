@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.config.schema import Config
+from mltrain.core.run_folder import RunFolder
+from mltrain.core.seeding import stream_key
 from mltrain.data.loader import Plan, Window
 from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import Task
@@ -50,8 +52,8 @@ class TrainerHooks:
         """Raise HardwareError or ConfigError where this trainer cannot do what the configuration asks for."""
 
     @classmethod
-    def check_task(cls, config: Config, task: Task) -> None:
-        """Raise ConfigError where it cannot train this task on this data."""
+    def check_task(cls, config: Config, task: Task, continued: RunFolder | None) -> None:
+        """Raise ConfigError where it cannot train this task on this data, or not continue this run."""
 
     @classmethod
     def make_accelerator(cls, config: Config) -> Accelerator:
@@ -72,6 +74,10 @@ class TrainerHooks:
         return True
 
     # ---- the parts of the run --------------------------------------------------------------------------------------
+
+    def random_key(self, purpose: str) -> int:
+        """Return the 64-bit key of a stream of random numbers in training: dropout of steps, draws in an epoch."""
+        return stream_key(self.config.seed, purpose)
 
     def make_plan(self, num_samples: int, window_size: int) -> Plan:
         """Return which samples make up which window."""

@@ -75,7 +75,7 @@ class TrainerParts(TrainerHooks):
         self.processes = Processes(self.accelerator)
         self.is_main = self.processes.is_main
         self.reseed = reseeder(self.device, self.processes.rank)
-        self._step_key = stream_key(config.seed, "steps")
+        self._step_key = self.random_key("steps")
         self.to_device = sender(self.device)
         self.saving, self.buffers = Saving(self.checkpoints, self.processes), SnapshotBuffers()
         self.nonfinite = NonFinitePolicy(training.on_nonfinite)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from mltrain.config.schema import Config
 from mltrain.config.training import metric_name
-from mltrain.core.errors import ConfigError
+from mltrain.core.errors import CheckpointError, ConfigError
+from mltrain.core.files import read_record
+from mltrain.core.logging import log
+from mltrain.core.run_folder import RunFolder
 from mltrain.data.batches import Batch, collated
 from mltrain.models.private_layers import adapt_for_privacy
 from mltrain.privacy.account import checked_plan, new_accountant
+from mltrain.privacy.collation import refuse_coupled_collation
 from mltrain.privacy.coupling import refuse_coupled, refuse_coupled_task
+from mltrain.privacy.ledger import Ledger
 from mltrain.tasks.base import Task
 
-__all__ = ["check_private_config", "check_private_task", "probe_batch"]
+__all__ = ["check_private_config", "check_private_task", "probe_batch", "refuse_lost_ledger"]
 
 _PROBED = 8
 
@@ -44,23 +51,29 @@ def check_private_config(config: Config) -> None:
         )
 
 
-def check_private_task(config: Config, task: Task, *, processes: int) -> None:
+def check_private_task(config: Config, task: Task, continued: RunFolder | None, *, processes: int) -> None:
     """Raise ConfigError where the task, its data or its model cannot be trained privately as configured.
 
     Args:
         config: the configuration.
         task: its data read.
+        continued: the run that is continued; None: a new one.
         processes: how many train.
+
+    Raises:
+        CheckpointError: the run that is continued has lost its ledger.
     """
     refuse_coupled_task(task)
     _check_selection(config, task)
+    _check_initial_weights(config, task)
+    noise = _noise_of(continued)
     training = config.training
     batch_size = training.batch_size * training.gradient_accumulation_steps * processes
     num_samples = len(task.datasets()["train"])
     plan = checked_plan(num_samples, batch_size, training.num_epochs, where="training.batch_size")
-    accountant = new_accountant(training.dp, plan)
+    accountant = new_accountant(training.dp, plan, noise_multiplier=noise)
     target = training.dp.target_epsilon
-    if target is not None and accountant.most_steps(target, 1) < 1:
+    if continued is None and target is not None and accountant.most_steps(target, 1) < 1:
         raise ConfigError(
             f"is {target:g}, and the first step passes it: it costs epsilon {accountant.epsilon(1):.4g}",
             where="training.dp.target_epsilon",
@@ -70,15 +83,64 @@ def check_private_task(config: Config, task: Task, *, processes: int) -> None:
         # A task of a script gives the user's own module, which is not changed before the run.
         model = copy.deepcopy(task.build_model())
         adapt_for_privacy(model)
-        refuse_coupled(task, model, probe_batch(task, _PROBED), device=torch.device("cpu"))
+        cpu = torch.device("cpu")
+        refuse_coupled(task, model, probe_batch(task, _PROBED), device=cpu)
+        refuse_coupled_collation(task, model, _probe_items(task, _PROBED), device=cpu)
+    if config.callbacks or config.plugins:
+        log.warning("Code of plugins sees private values; that it does not use them, epsilon cannot promise.")
+
+
+def _noise_of(continued: RunFolder | None) -> float | None:
+    """Return the noise multiplier of a run that is continued; it never changes. None: it is not known yet."""
+    if continued is None or not refuse_lost_ledger(continued):
+        return None
+    return float(Ledger.mechanism_of(continued.privacy_ledger)["noise_multiplier"])
+
+
+def refuse_lost_ledger(folder: RunFolder) -> bool:
+    """Return whether a run that is continued has a ledger.
+
+    Raises:
+        CheckpointError: there is none, though steps may have been taken.
+    """
+    if folder.privacy_ledger.exists():
+        return True
+    # The statement is written before the first step is, and after the ledger.
+    traces = (folder.reports / "privacy.json", *folder.checkpoints.glob("step-*"))
+    if any(trace.exists() for trace in traces):
+        raise CheckpointError(
+            "is missing: what this run has spent is not known",
+            where=str(folder.privacy_ledger),
+            fix="Put the file of the run back, or start a new run.",
+        )
+    return False
 
 
 def probe_batch(task: Task, size: int) -> Batch:
     """Return a batch of samples spread over the training split, not augmented; neighbours often share a label."""
+    return collated(_probe_items(task, size), task.collate)
+
+
+def _probe_items(task: Task, size: int) -> list[Any]:
     dataset = task.datasets()["train"]
     count = min(size, len(dataset))
-    indices = [number * len(dataset) // count for number in range(count)]
-    return collated([dataset.load(index, None) for index in indices], task.collate)
+    return [dataset.load(number * len(dataset) // count, None) for number in range(count)]
+
+
+def _check_initial_weights(config: Config, task: Task) -> None:
+    """Refuse weights of a run on the same data: what that run has learned of it, this one's epsilon does not count."""
+    wish = getattr(config.model, "weights", None)
+    if not isinstance(wish, str):
+        return
+    path = Path(wish).expanduser()
+    for folder in (path, *list(path.parents)[:3]):
+        known = (read_record(folder / "metadata.json").get("data") or {}).get("digest")
+        if known is not None and known == task.data_facts().get("digest"):
+            raise ConfigError(
+                f"{wish} comes from a run on the same data, and epsilon would not count what that run has learned",
+                where="model.weights",
+                fix="Begin with weights from public data, or continue that run itself with --resume.",
+            )
 
 
 def _check_selection(config: Config, task: Task) -> None:

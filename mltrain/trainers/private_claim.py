@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from mltrain.config.schema import Config
 from mltrain.config.training import metric_name
 from mltrain.privacy.claim import PrivacyClaim
 from mltrain.privacy.noise import NOISE_SOURCE
@@ -11,14 +12,21 @@ from mltrain.privacy.noise import NOISE_SOURCE
 if TYPE_CHECKING:
     from mltrain.trainers.dp import DPTrainer
 
-__all__ = ["claim_of"]
+__all__ = ["State", "claim_of", "decisions_of"]
 
 
-def claim_of(trainer: DPTrainer, *, under_way: bool, steps_ahead: int = 0) -> PrivacyClaim:
+State = Literal["under way", "interrupted", "ended"]
+
+
+def claim_of(trainer: DPTrainer, *, state: State, steps_ahead: int = 0) -> PrivacyClaim:
     """Return the claim of a run after the steps that it has counted and so many more."""
     config, account, accountant = trainer.config, trainer.account, trainer.account.accountant
-    section = config.training.dp
+    section, segments = config.training.dp, trainer.account.segments
     selection = config.checkpointing.selection or trainer.default_selection
+    decisions = {what: name for segment in segments for what, name in segment["decisions"].items()}
+    if selection == "best":
+        monitor = config.checkpointing.monitor
+        decisions["the chosen weights"] = metric_name(monitor) if monitor else trainer.task.headline[0]
     return PrivacyClaim(
         run_name=trainer.folder.name,
         sample_rate=accountant.sample_rate,
@@ -37,25 +45,23 @@ def claim_of(trainer: DPTrainer, *, under_way: bool, steps_ahead: int = 0) -> Pr
         data_digest=trainer.task.data_facts().get("digest"),
         initial_weights=trainer.task.initial_weights(),
         validation_is_public=config.data.validation_is_public,
-        accept_selection_leak=section.accept_selection_leak,
+        accept_selection_leak=any(segment["accept_selection_leak"] for segment in segments),
         selection="best" if selection == "best" else "last",
-        decisions=_decisions(trainer, selection),
+        decisions=decisions,
         non_private=trainer.non_private(config),
         ema=config.training.ema.enabled,
         reproducible=section.reproducible,
-        num_processes=trainer.processes.count,
-        num_segments=account.segments,
-        under_way=under_way,
+        num_processes=max(segment["processes"] for segment in segments),
+        num_segments=len(segments),
+        callbacks=tuple(sorted({name for segment in segments for name in segment["callbacks"]})),
+        plugins=tuple(sorted({name for segment in segments for name in segment["plugins"]})),
+        state=state,
     )
 
 
-def _decisions(trainer: DPTrainer, selection: str) -> dict[str, str]:
-    """Return what logged values decide in this run."""
-    config = trainer.config
-    monitor = config.checkpointing.monitor
+def decisions_of(config: Config) -> dict[str, str]:
+    """Return what logged values decide while a configuration is trained: what -> the name of the value."""
     decisions = {}
-    if selection == "best":
-        decisions["the chosen weights"] = metric_name(monitor) if monitor else trainer.task.headline[0]
     if config.early_stopping.enabled:
         decisions["the end of the run"] = metric_name(config.early_stopping.monitor)
     if config.scheduler.name == "plateau":

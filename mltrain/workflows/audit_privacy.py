@@ -16,6 +16,7 @@ from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.audit import CONFIDENCE, AuditResult, audit
 from mltrain.privacy.canaries import AuditedSteps
 from mltrain.privacy.poisson_plan import PoissonPlan
+from mltrain.privacy.rounding import shown_up
 from mltrain.tasks.base import TASKS
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.request import ConfigLike, read_request
@@ -26,6 +27,7 @@ FULL_BATCH_NOISE = 1.5
 """Noise multiplier of the single full step. Its claim lies where 1000 canaries tell most: epsilon 2.8 at delta 1e-5."""
 
 _MOST_STEPS = 1000
+_SHOWN = 0.005  # less is shown as 0.00
 _FEWEST_CANARIES = 100
 
 
@@ -34,9 +36,11 @@ class PrivacyAudit:
     """What came of the attacks.
 
     Attributes:
+        claim: what the configuration claims, and by which accountant, for people.
         results: what was attacked -> what came of it.
     """
 
+    claim: str
     results: Mapping[str, AuditResult]
 
     @property
@@ -53,13 +57,25 @@ class PrivacyAudit:
         blind = [name for name, result in self.results.items() if result.is_blind]
         told = f" Nothing could be seen of: {', '.join(blind)}; use more canaries." if blind else ""
         sure = f"A step that keeps its claim passes each attack with probability {CONFIDENCE:.1%} or more."
-        return f"No claim is refuted. {sure}{told}"
+        return f"No claim is refuted. {sure}{told}{self._strongest()}"
+
+    def _strongest(self) -> str:
+        """Return what could have been refuted where the attack found nothing."""
+        silent = [
+            f"{result.reachable:.2f} ({name})"
+            for name, result in self.results.items()
+            if result.lower_bound < _SHOWN and not result.is_blind
+        ]
+        if not silent:
+            return ""
+        return f" Where the bounds are 0.00, claims below these could have been refuted: {', '.join(silent)}."
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         return {
             "passed": self.passed,
             "verdict": self.verdict,
+            "claim": self.claim,
             "attacks": [
                 {"attacked": name, **asdict(result), "passed": result.passed, "verdict": result.verdict}
                 for name, result in self.results.items()
@@ -98,7 +114,9 @@ def audit_privacy(
     request = read_request(config, overrides, by_hand=by_hand)
     try:
         loaded = request.load()
-        attacks = list(_attacks(loaded.config, num_processes))
+        plan, accountant = _audited(loaded.config, num_processes)
+        attacks = list(_attacks(loaded.config, plan, accountant))
+        claim = _claim(plan, accountant)
     except MltrainError as error:
         name_place(error, request.file, request.overrides, by_hand=by_hand)
         raise
@@ -106,18 +124,32 @@ def audit_privacy(
     for name, audited, accountant in attacks:
         results[name] = audit(audited, accountant.epsilon(audited.steps), accountant.delta, canaries=canaries, key=key)
         log.info("%s: %s", name, results[name].verdict)
-    return PrivacyAudit(results)
+    return PrivacyAudit(claim, results)
 
 
-def _attacks(config: Config, num_processes: int) -> Iterator[tuple[str, AuditedSteps, Accountant]]:
-    """Give what is attacked, its name and its accountant."""
-    section, switches = config.training.dp, config.reproducibility
+def _audited(config: Config, num_processes: int) -> tuple[PoissonPlan, Accountant]:
+    """Return what is claimed of a configuration, and its plan."""
     plan = _plan(config, num_processes)
-    accountant = new_accountant(section, plan)
+    accountant = new_accountant(config.training.dp, plan)
     if accountant.noise_multiplier == 0:
         raise ConfigError(
             "is 0: without noise nothing is claimed", where="training.dp.noise_multiplier", fix="Raise it."
         )
+    return plan, accountant
+
+
+def _claim(plan: PoissonPlan, accountant: Accountant) -> str:
+    return (
+        f"Claimed by {accountant.kind}: epsilon {shown_up(accountant.epsilon(plan.total_steps))} at delta "
+        f"{shown_up(accountant.delta)} after {plan.total_steps} steps."
+    )
+
+
+def _attacks(
+    config: Config, plan: PoissonPlan, accountant: Accountant
+) -> Iterator[tuple[str, AuditedSteps, Accountant]]:
+    """Give what is attacked, its name and its accountant."""
+    section, switches = config.training.dp, config.reproducibility
     set_determinism(
         deterministic=switches.deterministic, benchmark=switches.benchmark, num_threads=switches.num_threads
     )
@@ -128,7 +160,7 @@ def _attacks(config: Config, num_processes: int) -> Iterator[tuple[str, AuditedS
         own = AuditedSteps(
             plan.num_samples, plan.batch_size, steps, accountant.noise_multiplier, section.max_grad_norm, mode
         )
-        yield f"{steps} of {plan.total_steps} steps, {mode}", own, accountant
+        yield f"{steps} of {plan.total_steps} steps, claim of these, {mode}", own, accountant
 
 
 def _plan(config: Config, num_processes: int) -> PoissonPlan:

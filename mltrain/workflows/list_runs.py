@@ -53,7 +53,8 @@ class RunRow:
         best: the value that chose its weights.
         test: the accuracy on the test split, or else the metric of `best`.
         started: when it began, seconds since 1970.
-        privacy: `epsilon` and `delta` of the claim that it ended with, or that it is `void`; None: it makes none.
+        privacy: `epsilon` and `delta` of its claim, or that it is `void`; `at_most`: the epsilon is that of the steps
+            which a run that did not end might have come to. None: it makes no claim.
     """
 
     path: Path
@@ -141,7 +142,7 @@ def _read_row(folder: RunFolder) -> RunRow:
         best=best,
         test=_test_score(summary.get("test") or {}, best),
         started=_started(folder),
-        privacy=_claim(summary.get("privacy")),
+        privacy=_claim(summary.get("privacy") or _statement(folder)),
     )
 
 
@@ -153,7 +154,14 @@ def _claim(privacy: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "epsilon": None if epsilon is None else float(epsilon),
         "delta": float(privacy["delta"]),
         "void": bool(privacy["void"]),
+        "at_most": privacy.get("state") == "under way",
     }
+
+
+def _statement(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the statement of privacy of a run whose summary has none yet."""
+    path = folder.reports / "privacy.json"
+    return _json(path) if path.exists() else None
 
 
 def _best_score(best: Mapping[str, Any] | None, mode: str | None) -> Score | None:

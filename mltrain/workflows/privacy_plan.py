@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,9 @@ from mltrain.config.load import name_place
 from mltrain.config.schema import Config
 from mltrain.config.training import DPSection
 from mltrain.core.errors import ConfigError, DataError, MltrainError
+from mltrain.core.logging import log
 from mltrain.privacy.account import checked_plan, new_accountant
+from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.poisson_plan import PoissonPlan
 from mltrain.tasks.base import TASKS
 from mltrain.workflows.request import ConfigLike, read_request
@@ -32,6 +36,7 @@ class PlannedRun:
         noise_multiplier: standard deviation of the noise, over the clipping norm; None where `problem` says why.
         epsilon: after the last step; infinite without noise; None where `problem` says why.
         problem: why there is no figure, or "".
+        stops_after: steps that noise and target together allow, if fewer than all.
     """
 
     num_epochs: int
@@ -41,6 +46,7 @@ class PlannedRun:
     noise_multiplier: float | None
     epsilon: float | None
     problem: str = ""
+    stops_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,6 @@ class PrivacyPlan:
         asked: "epsilon" of a noise, or the "noise" of an epsilon.
         target_epsilon: the budget, if there is one.
         run: as configured.
-        stops_after: steps that noise and target together allow, if fewer than planned.
         table: further runs, by batch size and epochs.
     """
 
@@ -64,7 +69,6 @@ class PrivacyPlan:
     asked: str
     target_epsilon: float | None
     run: PlannedRun
-    stops_after: int | None
     table: tuple[PlannedRun, ...]
 
 
@@ -148,19 +152,16 @@ def _answer(
     training = config.training
     plan = checked_plan(num_samples, training.batch_size * share, training.num_epochs, where="training.batch_size")
     accountant = new_accountant(section, plan)
-    run = _planned(plan, accountant.noise_multiplier, accountant.epsilon(plan.total_steps))
-    stops_after = None
-    if section.noise_multiplier is not None and section.target_epsilon is not None:
-        allowed = accountant.most_steps(section.target_epsilon, plan.total_steps)
-        stops_after = allowed if allowed < plan.total_steps else None
+    run = _planned(section, plan, accountant)
     sizes = [size * share for size in batch_sizes]
     for size in sizes:
         checked_plan(num_samples, size, 1, where="--batch_sizes")
     sizes = sizes or [size for size in _around(plan.batch_size) if size <= num_samples]
-    table = [
-        _attempt(section, PoissonPlan(num_samples, size, count))
-        for size, count in itertools.product(sorted(set(sizes)), sorted(set(epochs or _around(plan.num_epochs))))
-    ]
+    with _warnings_alone():  # a line of the log for each calibration would bury the answer
+        table = [
+            _attempt(section, PoissonPlan(num_samples, size, count))
+            for size, count in itertools.product(sorted(set(sizes)), sorted(set(epochs or _around(plan.num_epochs))))
+        ]
     return PrivacyPlan(
         num_samples=num_samples,
         delta=accountant.delta,
@@ -168,7 +169,6 @@ def _answer(
         asked="noise" if section.noise_multiplier is None else "epsilon",
         target_epsilon=section.target_epsilon,
         run=run,
-        stops_after=stops_after,
         table=tuple(table),
     )
 
@@ -180,11 +180,28 @@ def _around(value: int) -> list[int]:
 def _attempt(section: DPSection, plan: PoissonPlan) -> PlannedRun:
     """Return a row of the table, which may have no figure where the others have one."""
     try:
-        accountant = new_accountant(section, plan)
-        return _planned(plan, accountant.noise_multiplier, accountant.epsilon(plan.total_steps))
+        return _planned(section, plan, new_accountant(section, plan))
     except ConfigError as error:
-        return _planned(plan, section.noise_multiplier, None, str(error))
+        noise, steps = section.noise_multiplier, plan.total_steps
+        return PlannedRun(plan.num_epochs, plan.batch_size, plan.sample_rate, steps, noise, None, str(error))
 
 
-def _planned(plan: PoissonPlan, noise: float | None, epsilon: float | None, problem: str = "") -> PlannedRun:
-    return PlannedRun(plan.num_epochs, plan.batch_size, plan.sample_rate, plan.total_steps, noise, epsilon, problem)
+def _planned(section: DPSection, plan: PoissonPlan, accountant: Accountant) -> PlannedRun:
+    noise, steps, target = accountant.noise_multiplier, plan.total_steps, section.target_epsilon
+    epsilon = accountant.epsilon(steps)
+    # A noise that was calibrated keeps to the target.
+    passes = section.noise_multiplier is not None and target is not None and epsilon > target
+    return PlannedRun(
+        plan.num_epochs, plan.batch_size, plan.sample_rate, steps, noise, epsilon,
+        stops_after=accountant.most_steps(target, steps) if passes and target is not None else None,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _warnings_alone() -> Iterator[None]:
+    level = log.level
+    log.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        log.setLevel(level)

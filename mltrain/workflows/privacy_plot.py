@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from mltrain.core.errors import ConfigError
+from mltrain.privacy.rounding import shown_up
 from mltrain.workflows.privacy_plan import PrivacyPlan
 
 __all__ = ["draw_privacy_plan"]
@@ -67,7 +68,7 @@ def _picture(plan: PrivacyPlan) -> bytes | None:
     else:
         title = f"noise multiplier for epsilon {plan.target_epsilon:g}"
     axes.set(
-        title=f"{title}\nN = {plan.num_samples}, delta {plan.delta:.3g}, by {plan.accountant}",
+        title=f"{title}\nN = {plan.num_samples}, delta {shown_up(plan.delta)}, by {plan.accountant}",
         xlabel="epochs",
         ylabel="epsilon" if plan.asked == "epsilon" else "noise multiplier",
     )

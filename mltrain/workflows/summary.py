@@ -13,6 +13,7 @@ from mltrain.core.logging import log
 from mltrain.core.masking import masked
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.version import __version__
+from mltrain.privacy.rounding import shown_up
 from mltrain.tracking.non_private import NON_PRIVATE, matcher
 from mltrain.trainers.base import Trainer
 from mltrain.workflows.metadata import now
@@ -73,8 +74,16 @@ def run_summary(
         **trainer.summary_facts(),
     }
     if values is not None:
+        summary["weights"] = _packed_weights(config, trainer, best)
         summary["model_digest"] = model_digest(trainer.evaluated_model.state_dict())
     return summary
+
+
+def _packed_weights(config: Config, trainer: Trainer, best: Mapping[str, Any] | None) -> str:
+    """Return which weights of the run were evaluated last and packed, for people."""
+    selection = config.checkpointing.selection or trainer.default_selection
+    moment = "of the best checkpoint" if selection == "best" and best is not None else "after the last step"
+    return moment if trainer.ema is None else f"{moment}, averaged (EMA)"
 
 
 def write_summary(folder: RunFolder, summary: Mapping[str, Any]) -> None:
@@ -95,18 +104,22 @@ def write_summary(folder: RunFolder, summary: Mapping[str, Any]) -> None:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as lines."""
+    # What is private tells no exact number of samples that were drawn, only the expected one.
+    about = "about " if summary.get(NON_PRIVATE) else ""
     lines = [
         f"run          {summary['run_name']}",
         f"status       {summary['status']}" + (f" ({summary['reason']})" if summary.get("reason") else ""),
         f"task         {summary['task']}",
         f"trainer      {summary['trainer']}, {summary['num_processes']} process(es)",
         f"trained      {summary['epochs']} of {summary['num_epochs']} epochs, {summary['steps']} steps, "
-        f"{summary['samples_seen']} samples",
+        f"{about}{summary['samples_seen']} samples",
     ]
     if best := summary.get("best"):
         lines.append(
             f"best         {best['metric']} {_number(best['value'])} in epoch {best['epoch']}, step {best['step']}"
         )
+    if weights := summary.get("weights"):
+        lines.append(f"weights      {weights}")
     for split in ("train", "val", "test"):
         if values := summary.get(split):
             lines.append(f"{split:<12} " + ", ".join(f"{name} {_number(value)}" for name, value in values.items()))
@@ -126,7 +139,8 @@ def _claim_text(claim: Mapping[str, Any]) -> str:
     if claim.get("void"):
         return f"VOID: {claim['void'].rstrip('.')}"
     return (
-        f"epsilon {claim['epsilon']:.4g} at delta {claim['delta']:.3g} ({claim['accountant']}), {claim['steps']} steps"
+        f"epsilon {shown_up(claim['epsilon'])} at delta {shown_up(claim['delta'])} ({claim['accountant']}), "
+        f"{claim['steps']} steps"
     )
 
 

@@ -112,7 +112,8 @@ def _run(
         check_num_epochs(point, config)
         summary = complete_summary(point.folder.path, config)
         if summary is not None:
-            log.info("%s is complete already: nothing to do. --num_epochs trains it longer.", point.folder.path)
+            longer = "--num_epochs trains it longer" if summary["status"] == "completed" else summary["reason"]
+            log.info("%s is complete already: nothing to do (%s).", point.folder.path, longer)
             return TrainResult(summary, point.folder.path, None, lambda: make_task(config))
     else:
         refuse_folder_early(Path(config.run.dir).expanduser(), config.run.name, may_be_left=auto)
@@ -160,7 +161,7 @@ def _checked_task(
         if point is not None and point.checkpoint is not None:
             task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
         check_training(config, task)
-        trainer_class.check_task(config, task)
+        trainer_class.check_task(config, task, point.folder if point is not None else None)
     except KeyboardInterrupt:
         log.warning("Interrupted before training began: there is nothing to save.")
         raise

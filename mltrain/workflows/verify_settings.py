@@ -88,7 +88,7 @@ def _checked_steps(config: Config, num_processes: int) -> int:
         trainer_class.check(config)
         task = TASKS.get(config.task)(config)
         check_training(config, task)
-        trainer_class.check_task(config, task)
+        trainer_class.check_task(config, task, None)
     training = config.training
     window_size = training.batch_size * num_processes * training.gradient_accumulation_steps
     plan = ShuffledPlan(len(task.datasets()["train"]), window_size, config.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,10 @@ import yaml
 
 from mltrain.cli.main import main
 from mltrain.privacy import audit, canaries
+from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.noise import NoiseSource
+from mltrain.privacy.rounding import shown_up
+from mltrain.workflows.audit_privacy import PrivacyAudit
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,7 +40,12 @@ def test_a_right_step_passes_and_the_report_has_all_of_it(config: str, capsys: C
     assert max(len(line) for line in printed.splitlines()[:-1]) <= 80
     report = json.loads(Path("report.json").read_text())
     assert report["passed"]
+    epsilon = Accountant(0.1, 1.2, 500**-1.1, "rdp").epsilon(20)
+    assert printed.startswith(f"Claimed by rdp: epsilon {shown_up(epsilon)} at delta 0.001075 after 20 steps.\n")
+    assert report["claim"] == printed.splitlines()[0]
+    assert "could be: the larger of these two, had every guess been right\n" in printed
     full, own = report["attacks"]
+    assert (full["attacked"], own["attacked"]) == ("one full step, ghost", "20 of 20 steps, claim of these, ghost")
     assert (full["sample_rate"], full["steps"], full["noise_multiplier"]) == (1.0, 1, 1.5)
     assert (own["sample_rate"], own["steps"], own["noise_multiplier"], own["mode"]) == (0.1, 20, 1.2, "ghost")
     for attack in (full, own):
@@ -45,6 +54,16 @@ def test_a_right_step_passes_and_the_report_has_all_of_it(config: str, capsys: C
         assert attack["f_dp_bound"] < attack["claimed_epsilon"] < attack["reachable"]
         assert attack["guesses"] / 2 < attack["correct"] < attack["guesses"]
         assert attack["canaries"] == 1000
+
+
+def test_where_nothing_was_refuted_the_verdict_says_what_could_have_been() -> None:
+    found = audit.AuditResult(
+        claimed_epsilon=0.5, delta=1e-5, standard_bound=0.0, f_dp_bound=0.0, reachable=1.234, guesses=10, correct=5,
+        canaries=40, sample_rate=0.1, noise_multiplier=1.0, max_grad_norm=1.0, steps=3, mode="ghost", confidence=0.999,
+    )  # fmt: skip
+    verdict = PrivacyAudit("", {"3 of 9 steps": found}).verdict
+    assert verdict.endswith("claims below these could have been refuted: 1.23 (3 of 9 steps).")
+    assert "0.00" not in PrivacyAudit("", {"3 of 9 steps": replace(found, f_dp_bound=0.2)}).verdict
 
 
 def test_a_faulty_step_fails_with_exit_code_1(config: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

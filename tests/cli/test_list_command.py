@@ -69,18 +69,36 @@ def test_a_damaged_folder_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sound" in printed
 
 
+@pytest.mark.parametrize(("state", "shown"), [("under way", "<= 3 (delta 0.0002337)"), ("ended", "3 (delta 0.0002337)")])
+@pytest.mark.parametrize("has_summary", [True, False])
+def test_a_run_without_a_last_word_shows_what_its_statement_says(
+    state: str, shown: str, has_summary: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run("killed")
+    running = {"status": "running", "best": None}
+    (folder / "summary.json").write_text(json.dumps(running))
+    if not has_summary:
+        (folder / "summary.json").unlink()
+    (folder / "reports").mkdir()
+    statement = {"epsilon": 2.99999, "delta": 0.000233612, "void": None, "state": state}
+    (folder / "reports" / "privacy.json").write_text(json.dumps(statement))
+    assert main(["list"]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert row[head.index("epsilon") :].split("  ")[0].strip() == shown
+
+
 def test_the_privacy_that_any_run_claims_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, epsilon, void in (("private", 2.913, None), ("void", None, "no noise")):
+    for name, epsilon, void in (("private", 2.91301, None), ("void", None, "no noise")):
         claim = {"epsilon": epsilon, "delta": 1e-5, "void": void}
         (make_run(name) / "summary.json").write_text(json.dumps({**SUMMARY, "privacy": claim}))
     make_run("plain")
     assert main(["list"]) == 0
     head, _, *rows = capsys.readouterr().out.splitlines()
     shown = {row.split()[0]: row[head.index("epsilon") :].split("  ")[0].strip() for row in rows}
-    assert shown == {"private": "2.913 (delta 1e-05)", "void": "void", "plain": ""}
+    assert shown == {"private": "2.914 (delta 1e-05)", "void": "void", "plain": ""}
     assert main(["list", "--json"]) == 0
     privacy = {run["name"]: run["privacy"] for run in json.loads(capsys.readouterr().out)}
-    assert privacy["private"] == {"epsilon": 2.913, "delta": 1e-5, "void": False}
+    assert privacy["private"] == {"epsilon": 2.91301, "delta": 1e-5, "void": False, "at_most": False}
     assert privacy["plain"] is None
 
 

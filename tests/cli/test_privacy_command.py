@@ -14,6 +14,7 @@ from PIL import Image
 from mltrain.cli.main import main
 from mltrain.core.errors import ConfigError
 from mltrain.privacy.accounting import Accountant, default_delta
+from mltrain.privacy.rounding import shown_up
 from mltrain.workflows.privacy_plan import PrivacyPlan, privacy_plan
 
 SAMPLES = 2000
@@ -42,14 +43,14 @@ def test_epsilon_for_a_noise(config: Path, capsys: pytest.CaptureFixture[str]) -
     assert command(config, "--num_processes", 3) == 0
     accountant = Accountant(60 / SAMPLES, 1.2, default_delta(SAMPLES), "rdp")
     printed = capsys.readouterr().out
-    assert "2000 training examples, delta 0.000234;" in printed
+    assert "2000 training examples, delta 0.0002339;" in printed
     assert "60 examples a step on average, q = 0.03, 4 epochs: 136 steps." in printed
-    assert f"Noise multiplier 1.2 gives epsilon {accountant.epsilon(136):.4f} after the last step, by rdp." in printed
+    assert f"Noise multiplier 1.2 gives epsilon {shown_up(accountant.epsilon(136))} after the last step, by rdp." in printed
     assert "Training stops" not in printed
     rows = table(printed)
     assert [(row[0], row[1]) for row in rows] == [(n, b) for b in ("30", "60", "120") for n in ("2", "4", "8")]
-    assert rows[4] == ["4", "60", "0.03000", "136", "1.2000", f"{accountant.epsilon(136):.4f}"]
-    assert rows[8][5] == f"{Accountant(0.06, 1.2, accountant.delta, 'rdp').epsilon(8 * 17):.4f}"
+    assert rows[4] == ["4", "60", "0.03000", "136", "1.2", shown_up(accountant.epsilon(136))]
+    assert rows[8][5] == shown_up(Accountant(0.06, 1.2, accountant.delta, "rdp").epsilon(8 * 17))
 
 
 def test_the_table_of_given_rows_and_its_picture(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +63,7 @@ def test_the_table_of_given_rows_and_its_picture(config: Path, capsys: pytest.Ca
             assert picture.format == "PNG"
             assert picture.width > 400
     assert [row[:5] for row in table(printed)] == [
-        ["1", "40", "0.02000", "50", "0.9000"], ["5", "40", "0.02000", "250", "0.9000"],
+        ["1", "40", "0.02000", "50", "0.9"], ["5", "40", "0.02000", "250", "0.9"],
     ]  # fmt: skip
 
 
@@ -74,8 +75,31 @@ def test_noise_for_an_epsilon_disregards_the_configured_noise(config: Path, caps
     accountant = Accountant(0.01, noise, default_delta(SAMPLES), "rdp")
     assert 1.999 < accountant.epsilon(400) <= 2.0
     printed = capsys.readouterr().out
-    assert f"Epsilon 2 takes a noise multiplier of {noise:.6g} (by rdp: epsilon " in printed
-    assert table(printed)[0][4] == f"{noise:.4f}"
+    assert f"Epsilon 2 takes a noise multiplier of {shown_up(noise, 6)} (by rdp: epsilon " in printed
+    assert noise <= float(table(printed)[0][4]) < noise + 1e-3
+
+
+def test_the_log_tells_the_noise_of_the_answer_and_not_of_each_row(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(config, "--target_epsilon", 2.0625, "--epochs", "3,5", "--batch_sizes", "10,20") == 0
+    captured = capsys.readouterr()
+    assert len(table(captured.out)) == 4
+    assert captured.err.count("Noise multiplier") == 1
+
+
+def test_rows_above_the_target_are_marked_with_the_step_that_ends_them(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = Accountant(0.01, 0.8, default_delta(SAMPLES), "rdp").epsilon(250)
+    words = ("--noise_multiplier", 0.8, "--epochs", "1,4", "--batch_sizes", "10", "--target_epsilon", repr(target))
+    assert command(config, *words) == 0
+    printed = capsys.readouterr().out
+    assert "above the target" in printed
+    within, above = (line.split() for line in printed.splitlines() if line.split()[:1] in (["1"], ["4"]))
+    assert len(within) == 6
+    assert above[6:] == ["stops", "after", "step", "250"]
+    assert float(above[5]) > target
 
 
 def test_noise_and_target_say_where_training_stops(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +119,7 @@ def test_noise_and_target_say_where_training_stops(config: Path, capsys: pytest.
 def test_prv_is_the_default_and_no_noise_is_told(config: Path, vectors: dict[str, Any]) -> None:
     data = {"num_workers": 0, "train_size": 300}
     plan = privacy_plan({**vectors, "data": data}, noise_multiplier=2.0, epochs=[1], batch_sizes=[8])
-    assert (plan.accountant, plan.num_samples, plan.asked, plan.stops_after) == ("prv", 300, "epsilon", None)
+    assert (plan.accountant, plan.num_samples, plan.asked, plan.run.stops_after) == ("prv", 300, "epsilon", None)
     assert plan.run.epsilon == Accountant(8 / 300, 2.0, default_delta(300)).epsilon(3 * 38)
     assert privacy_plan(config, noise_multiplier=0.0).run.epsilon == float("inf")
 
@@ -116,7 +140,7 @@ def test_a_row_without_a_figure_says_why(config: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     first, second = table(printed)
     assert 0 < float(first[5]) < 10
-    assert second[3:] == ["3000000000", "5.0000", "-"]
+    assert second[3:] == ["3000000000", "5", "-"]
     assert "No figure: training.dp.accountant: prv cannot compute epsilon for noise_multiplier 5, sample" in printed
     assert command(config, *words, "training.num_epochs=1000000000") == 2
     assert "Use training.dp.accountant=rdp" in capsys.readouterr().err

@@ -36,8 +36,8 @@ def test_a_batch_norm_keeps_its_parameters() -> None:
     before = dict(model.named_parameters())
     told = adapt_for_privacy(model)
     assert told == [
-        "1 BatchNorm2d layer became GroupNorm, with their scales and shifts; running statistics are dropped",
-        "2 BatchNorm1d layers became GroupNorm, with their scales and shifts; running statistics are dropped",
+        "1 BatchNorm2d layer became GroupNorm, with its scale and shift; running statistics are dropped.",
+        "2 BatchNorm1d layers became GroupNorm, with their scales and shifts; running statistics are dropped.",
     ]
     assert [type(layer).__name__ for layer in model].count("GroupNorm") == 3
     assert (model[1].num_groups, model[1].eps) == (16, 1e-3)
@@ -87,7 +87,9 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
     freeze(model, "backbone")
     model.train()
     count = sum(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
-    assert adapt_for_privacy(model) == [f"{count} frozen batch norm layers kept their stored statistics"]
+    assert adapt_for_privacy(model) == [f"{count} frozen batch norm layers kept their stored statistics."]
+    alone = nn.Sequential(nn.BatchNorm1d(3).eval().requires_grad_(False))
+    assert adapt_for_privacy(alone) == ["1 frozen batch norm layer kept its stored statistics."]
     again = build("resnet18", depths=[1, 1], hidden_sizes=[8, 16], embedding_size=8)
     adapt_to_state(again, model.state_dict())
     again.load_state_dict(model.state_dict())
@@ -107,8 +109,7 @@ class Owner(nn.Module):
 REFUSED = {
     "mixes the examples": OwnNorm(3),
     "keeps statistics": nn.InstanceNorm2d(3, track_running_stats=True),
-    "cannot be told apart": nn.LSTM(3, 3),
-    "is of a kind": nn.MultiheadAttention(4, 2),
+    "is of a kind": nn.EmbeddingBag(5, 3),
     "computes its weights": nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
     "by what is in a batch": nn.Embedding(5, 3, scale_grad_by_freq=True),
     "has dropout around weights of its own": Owner(),
@@ -120,8 +121,37 @@ def test_what_cannot_be_private_is_refused_by_name(reason: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(REFUSED[reason]))
     with pytest.raises(ConfigError, match=reason) as refusal:
         adapt_for_privacy(model)
-    assert str(refusal.value).count("1.0") == 1
+    assert f"'1.0' ({type(REFUSED[reason]).__name__}) " in str(refusal.value)
     assert refusal.value.where == "model.architecture"
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.LSTM(3, 3), "'l' (LSTM)"),
+        (nn.GRU(3, 3), "'l' (GRU)"),
+        (nn.RNN(3, 3), "'l' (RNN)"),
+        (nn.MultiheadAttention(4, 2), "'l' (MultiheadAttention)"),
+        (nn.TransformerEncoderLayer(4, 2, 8), "'l.self_attn' (MultiheadAttention)"),
+    ],
+)
+def test_fused_attention_and_recurrence_are_refused_with_what_to_use(layer: nn.Module, name: str) -> None:
+    """They keep examples apart: the reason is another one."""
+    with pytest.raises(ConfigError) as refusal:
+        adapt_for_privacy(nn.ModuleDict({"l": layer}))
+    assert str(refusal.value) == (
+        f"model.architecture: {name} is of a kind for which the dp trainer cannot compute the gradient of each "
+        "example. Use attention or recurrence written with nn.Linear layers (as transformers' models are), or freeze "
+        "this layer."
+    )
+    assert adapt_for_privacy(nn.ModuleDict({"l": layer.requires_grad_(False)})) == []
+
+
+def test_attention_of_which_only_the_output_layer_is_trained_is_refused() -> None:
+    attention = nn.MultiheadAttention(4, 2).requires_grad_(False)
+    attention.out_proj.requires_grad_(True)
+    with pytest.raises(ConfigError, match=r"the model \(MultiheadAttention\)"):
+        adapt_for_privacy(attention)
 
 
 def test_layers_that_keep_examples_apart_stay() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -113,18 +114,25 @@ def test_frozen_parameters_count_for_nothing(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_gradient_that_is_not_finite_adds_nothing(mode: Any) -> None:
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_adds_nothing(mode: Any, factor: float) -> None:
     model, inputs, targets = everything()
-    clipped = ClippedGradients(model, BOUND, mode)
-    losses = cross_entropies(model, inputs, targets)
     scale = torch.ones(6)
-    scale[2] = float("inf")
-    norms = clipped.add(losses * scale)
-    assert torch.isfinite(norms).tolist() == [True, True, False, True, True, True]
-    assert not any(total.any() for total in clipped.sums)
-    sound = torch.isfinite(norms)
-    clipped.add(cross_entropies(model, inputs[sound], targets[sound]))
-    assert relative_error(clipped.sums, clipped_sum_by_hand(model, inputs[sound], targets[sound], BOUND)[0]) < 1e-6
+    scale[2] = factor
+    found, norms = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets) * scale)
+    sound = torch.tensor([True, True, False, True, True, True])
+    assert torch.equal(torch.isfinite(norms), sound)
+    expected, expected_norms = clipped_sum_by_hand(model, inputs[sound], targets[sound], BOUND)
+    assert relative_error(found, expected) < 1e-6
+    assert relative_error([norms[sound]], [expected_norms]) < 1e-6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_examples_none_of_which_is_finite_add_nothing(mode: Any) -> None:
+    model, inputs, targets = everything()
+    found, norms = clipped_sum(model, mode, lambda: cross_entropies(model, inputs, targets) * float("nan"))
+    assert not torch.isfinite(norms).any()
+    assert not any(total.any() for total in found)
 
 
 class Tied(nn.Module):
@@ -222,10 +230,85 @@ def test_a_layer_that_sees_no_batch_is_refused(mode: Any) -> None:
     inputs, targets = torch.randint(0, 11, (5, 4)), torch.zeros(5, dtype=torch.long)
     model = Positions()
     clipped = ClippedGradients(model, BOUND, mode)
-    with pytest.raises(ConfigError, match=r"positions \(Embedding\) gives 1 rows for 5 examples"):
+    with pytest.raises(ConfigError, match=r"layer 'positions' \(Embedding\) gives 1 rows for 5 examples"):
         clipped.add(cross_entropies(model, inputs, targets))
     clipped.clear()
     assert not any(total.any() for total in clipped.sums)
+
+
+class ChangedInput(nn.Module):
+    """Changes what a layer was given, after it was used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = features.clone()
+        inner = self.inner(features)
+        features.mul_(2)
+        return self.head(inner + features)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_input_that_was_changed_in_place_is_refused(mode: Any) -> None:
+    model, targets = ChangedInput(), torch.arange(5) % 3
+    with pytest.raises(ConfigError, match=r"an input of layer 'inner' \(Linear\) was changed in place"):
+        clipped_sum(model, mode, lambda: cross_entropies(model, torch.ones(5, 6), targets))
+
+
+class Mixing(nn.Module):
+    """A layer without a rule whose second argument, a mask of positions, runs over no examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 24).view(4, 6))
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        return mask @ (features @ self.weight)
+
+
+class Masked(nn.Module):
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.mixing, self.head = Mixing(), nn.Linear(6, 3)
+        self.mask = torch.ones(positions, positions).tril()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.mixing(features, self.mask).relu().sum(1))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("positions", [5, 6])
+def test_an_argument_that_is_as_long_as_the_batch_by_chance(mode: Any, positions: int) -> None:
+    torch.manual_seed(0)
+    assert_as_by_hand(Masked(positions), mode, torch.randn(5, positions, 4), torch.arange(5) % 3)
+
+
+class DrawingOfItsOwn(nn.Module):
+    """A layer without a rule that draws a random number at each run, which torch knows nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.generator = nn.Parameter(torch.ones(4, 3)), random.Random(0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features @ self.weight * self.generator.random()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_that_is_another_at_each_run_is_refused(mode: Any) -> None:
+    model = DrawingOfItsOwn()
+    with pytest.raises(ConfigError, match="cannot be told apart"):
+        clipped_sum(model, mode, lambda: cross_entropies(model, torch.ones(5, 4), torch.arange(5) % 3))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tiny_gradients_of_large_inputs_are_clipped(mode: Any) -> None:
+    model, inputs = nn.Linear(4, 2, bias=False), torch.full((1, 4), 1e18)
+    (total,), norms = clipped_sum(model, mode, lambda: (model(inputs) * 2e-23).sum(1), 1e-6)
+    assert norms >= 2e-23 * 1e18 * 8**0.5 * (1 - 1e-6)
+    assert 0 < total.norm() <= 1e-6
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mltrain.privacy.accounting import Accountant
 from mltrain.privacy.claim import PrivacyClaim
 from mltrain.privacy.cross_check import pld_epsilon
-from mltrain.privacy.rounding import rounded_up
+from mltrain.privacy.rounding import rounded_up, shown_up
 from mltrain.privacy.statement import privacy_facts, short_facts, write_statement
 
 CLAIM = PrivacyClaim(
@@ -66,6 +66,7 @@ def test_the_figures_are_those_of_the_run_and_epsilon_is_that_of_every_step_coun
         "steps_learned": 20, "planned_steps": 32, "max_grad_norm": 0.5, "accountant": "prv", "target_epsilon": 3.0,
         "expected_batch_size": 64, "num_samples": 1000, "grad_sample_mode": "ghost", "data_digest": "d" * 40,
         "segments": 3, "num_processes": 2, "void": None, "within_target": True, "under_way": False,
+        "state": "ended", "callbacks": [], "plugins": [],
         "neighbouring_relation": "add or remove one training example; the number of training examples is public",
         "non_private_outputs": ["*", "!privacy/*", "!train/lr"],
     }  # fmt: skip
@@ -89,8 +90,19 @@ def test_the_curve_rises_to_the_claim(facts: dict[str, Any]) -> None:
     assert (steps[-1], epsilons[-1]) == (24, facts["epsilon"])
     assert list(steps) == sorted(set(steps))
     assert list(epsilons) == sorted(epsilons)
-    accountant = Accountant(0.064, 1.1, 1e-5, "prv")
-    assert all(epsilon >= accountant.epsilon(count) for count, epsilon in facts["epsilon_by_steps"][1:3])
+    assert facts["epsilon_by_steps_text"] == "upper bounds of epsilon after so many steps, at delta 1e-05"
+
+
+@pytest.mark.parametrize(("claim", "most"), [(replace(CLAIM, steps_counted=130), 5e-3), (RDP, 0.0)])
+def test_each_point_of_the_curve_is_that_of_its_own_number_of_steps(
+    claim: PrivacyClaim, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mltrain.privacy.statement.pld_epsilon", lambda **_: None)
+    accountant = Accountant(0.064, 1.1, 1e-5, claim.accountant)
+    points = privacy_facts(claim)["epsilon_by_steps"]
+    assert len(points) == 9
+    for count, epsilon in points[1::3]:
+        assert 0 <= epsilon - accountant.epsilon(count) <= most
 
 
 def test_both_forms_are_written_and_the_json_is_what_is_returned(tmp_path: Path) -> None:
@@ -119,9 +131,13 @@ def test_an_epsilon_that_is_not_finite_is_no_claim(monkeypatch: pytest.MonkeyPat
     assert facts["cross_check"]["why_not"] == "it takes too long for an epsilon above 30"
 
 
-def test_while_a_run_is_under_way_only_the_claim_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("state", ["under way", "interrupted"])
+def test_before_a_run_has_ended_only_the_claim_is_computed(
+    state: Literal["under way", "interrupted"], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mltrain.privacy.statement.pld_epsilon", lambda **_: pytest.fail("it takes seconds"))
-    begun = privacy_facts(replace(RDP, under_way=True, steps_counted=36))
+    begun = privacy_facts(replace(RDP, state=state, steps_counted=36))
+    assert (begun["state"], begun["under_way"]) == (state, state == "under way")
     assert begun["epsilon"] == Accountant(0.064, 1.1, 1e-5, "rdp").epsilon(36)
     assert (begun["accountant_epsilons"]["prv"], begun["epsilon_by_steps"]) == (None, [])
     assert begun["cross_check"]["why_not"] == "the run has not ended"
@@ -165,9 +181,24 @@ def test_what_private_values_decided_is_not_covered() -> None:
 
 
 def test_initial_weights_must_not_know_the_data(facts: dict[str, Any]) -> None:
-    assert any("pretrained.safetensors: they must not" in sentence for sentence in facts["public"])
+    assert "The initial weights: pretrained.safetensors." in facts["public"]
+    [told] = facts["conditions"]
+    assert "pretrained.safetensors: they must not have been learned from the private data" in told
     random = privacy_facts(replace(RDP, initial_weights=None))
     assert "The initial weights, which are random." in random["public"]
+    assert random["conditions"] == []
+
+
+def test_what_plugins_do_is_not_covered_and_comes_first() -> None:
+    own = privacy_facts(
+        replace(RDP, callbacks=("stopper", "peeper"), plugins=("mine.py",), decisions=BY_ACCURACY, selection="best")
+    )
+    callbacks, plugins, chosen = own["not_covered"][:3]
+    assert callbacks.startswith("What the callbacks of plugins do (stopper, peeper): they see everything")
+    assert plugins.startswith("Code of plugins (mine.py): it sees everything")
+    assert chosen.startswith("The chosen weights")
+    assert own["conditions"][:2] == [callbacks, plugins]
+    assert (own["callbacks"], own["plugins"]) == (["stopper", "peeper"], ["mine.py"])
 
 
 @given(value=st.floats(1e-300, 1e300), digits=st.integers(1, 6))
@@ -176,3 +207,4 @@ def test_shortened_figures_never_get_smaller(value: float, digits: int) -> None:
     assert value <= short <= value * (1 + 10.0 ** (1 - digits)) * (1 + 1e-12)
     assert float(f"{short:.{digits}g}") == short
     assert rounded_up(short, digits) == short
+    assert float(shown_up(value, digits)) == short

@@ -84,11 +84,14 @@ def test_it_says_the_claim_and_what_it_does_not_cover_and_loads_nothing(browser:
     assert page.locator("img, script, iframe, object").count() == 0
     epsilon = short_facts(facts)["epsilon"]
     assert page.locator(".claim").inner_text() == (
-        f"The weights after each step of this run are differentially private with epsilon {epsilon} and delta 1e-05: "
+        f"In this one run, the weights after each step are differentially private with epsilon {epsilon} and delta 1e-05: "
         "add or remove one training example; the number of training examples is public. "
         "What private values decided is not covered: the chosen weights by val/accuracy."
     )
-    assert "val/accuracy" in page.locator(".note").inner_text()
+    weights, chosen = page.locator(".note").all_inner_texts()
+    assert "must not have been learned from the private data" in weights
+    assert "val/accuracy" in chosen
+    assert "Upper bounds of epsilon at delta 1e-05, computed for 8 numbers" in page.locator("figcaption").inner_text()
     assert page.locator(".void").count() == 0
     listed = page.locator("section", has=page.locator("h2", has_text="What is not covered")).locator("li")
     assert listed.all_inner_texts() == facts["not_covered"]
@@ -128,7 +131,7 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("changes", [{}, {"under_way": True}, {"noise_multiplier": 0.0}, {"steps_counted": 0}])
+@pytest.mark.parametrize("changes", [{}, {"state": "under way"}, {"plugins": (ODD,)}, {"noise_multiplier": 0.0}, {"steps_counted": 0}])
 def test_it_is_well_formed_and_refers_to_nothing(changes: dict[str, Any]) -> None:
     tags = _Tags()
     tags.feed(statement_page(privacy_facts(replace(RDP, initial_weights={"source": ODD}, **changes))))
@@ -137,18 +140,37 @@ def test_it_is_well_formed_and_refers_to_nothing(changes: dict[str, Any]) -> Non
 
 
 def test_without_a_leak_the_chosen_weights_are_claimed() -> None:
-    text = statement_page(privacy_facts(replace(RDP, ema=True)))
-    assert "The averaged weights (EMA) after the last step are differentially private" in text
+    text = statement_page(privacy_facts(replace(RDP, ema=True, initial_weights=None)))
+    assert "In this one run, the averaged weights (EMA) after the last step are differentially private" in text
     assert 'class="note"' not in text
 
 
 def test_what_does_not_fit_is_told() -> None:
-    facts = privacy_facts(replace(RDP, under_way=True, target_epsilon=0.5, steps_counted=40))
+    facts = privacy_facts(replace(RDP, state="under way", target_epsilon=0.5, steps_counted=40))
     text = statement_page({**facts, "cross_check": {**facts["cross_check"], "agrees": False}})
-    assert "The run had not ended when this was written." in text
+    assert "the most steps that the run may come to, so that it holds whatever becomes of it" in text
     assert "Epsilon is above the target of 0.5." in text
     assert "Take the larger one." in text
     assert "at most 40, 32 planned" in text
+
+
+def test_an_interrupted_run_claims_what_it_has_spent_so_far() -> None:
+    text = statement_page(privacy_facts(replace(RDP, state="interrupted")))
+    assert (
+        "The run was interrupted after 24 steps; epsilon is that of the weights of its last checkpoint or before; "
+        "continuing raises it."
+    ) in text
+    assert "24 of 32 planned" in text
+    assert "In this one run, the weights after each step are" in text
+    assert "<svg" not in text
+    assert "There is none: the run has not ended." in text
+
+
+def test_plugins_are_told_above_the_claim() -> None:
+    text = statement_page(privacy_facts(replace(RDP, callbacks=("peeper",), plugins=("mine.py",))))
+    above = text.split('class="claim"')[0]
+    assert "What the callbacks of plugins do (peeper)" in above
+    assert "Code of plugins (mine.py)" in above
 
 
 @pytest.mark.parametrize(("steps", "epsilon"), [(1, 1e-6), (7, 0.034), (10**7, 4321.0)])

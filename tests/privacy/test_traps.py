@@ -69,7 +69,10 @@ TRAPS: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "Same seed on every rank": {
-        "privacy/test_two_private_processes.py": ("test_ranks_draw_apart", "test_noise_comes_from_one_rank_at_its_scale"),
+        "privacy/test_two_private_processes.py": (
+            "test_ranks_draw_apart",
+            "test_noise_comes_from_one_rank_at_its_scale",
+        ),
         "privacy/test_poisson_plan.py": ("test_planted_faults_are_found",),
     },
     "Resume": {

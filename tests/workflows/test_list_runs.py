@@ -57,8 +57,8 @@ def test_the_claim_of_privacy_that_a_run_ended_with(finished: Path) -> None:
     copy_of(finished, "void", privacy={**claim, "epsilon": None, "void": "no noise"})
     copy_of(finished, "plain")
     assert {name: row.privacy for name, row in rows().items()} == {
-        "private": {"epsilon": 2.5, "delta": 1e-5, "void": False},
-        "void": {"epsilon": None, "delta": 1e-5, "void": True},
+        "private": {"epsilon": 2.5, "delta": 1e-5, "void": False, "at_most": False},
+        "void": {"epsilon": None, "delta": 1e-5, "void": True, "at_most": False},
         "plain": None,
     }
 

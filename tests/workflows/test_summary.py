@@ -63,6 +63,32 @@ def test_a_claim_of_privacy_is_one_line(patterns: list[str], claim: dict[str, An
     assert f"privacy      {line}\n" in text
 
 
+def test_figures_of_privacy_are_rounded_up_and_its_samples_are_an_expectation() -> None:
+    claim = {**CLAIM, "epsilon": 2.98011, "delta": 0.000233612}
+    text = summary_text({**SUMMARY, "non_private": ["*"], "privacy": claim})
+    assert "epsilon 2.981 at delta 0.0002337 (prv)" in text
+    assert "21 steps, about 150 samples\n" in text
+
+
+def test_the_weights_that_were_packed_are_named() -> None:
+    lines = summary_text({**SUMMARY, "weights": "after the last step"}).splitlines()
+    assert lines[6] == "weights      after the last step"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"checkpointing.selection": "last"}, "after the last step"),
+        ({"checkpointing.selection": "last", "training.ema.enabled": True}, "after the last step, averaged (EMA)"),
+        ({}, "of the best checkpoint"),
+    ],
+)
+def test_which_weights_a_run_packed(train_vectors: Any, settings: dict[str, Any], told: str) -> None:
+    result = train_vectors({"training.num_epochs": 1, **settings})
+    assert result.summary["weights"] == told
+    assert f"weights      {told}\n" in (Path(result.folder) / "summary.txt").read_text()
+
+
 def test_an_interrupted_run_says_that_its_metrics_are_not_private() -> None:
     interrupted = {name: value for name, value in SUMMARY.items() if name not in ("train", "test")}
     assert "600 steps; metrics are not private\n" in summary_text(
