@@ -217,12 +217,12 @@ class _Embedding:
 
 def kept(rows: Rows) -> LayerShare:
     """Return the share of a layer from its examples' whole gradients."""
-    parameters = list(rows)
 
     def weighted(factors: Tensor, *seen: Tensor) -> Rows:
         return {p: weighted_sum(factors, row) for p, row in zip(parameters, seen, strict=True)}
 
-    return LayerShare(joint_norms([row_norms(row) for row in rows.values()]), tuple(rows.values()), weighted)
+    parameters, norms = list(rows), [row_norms(row) for row in rows.values()]
+    return LayerShare(joint_norms(norms), tuple(rows.values()), weighted)
 
 
 def _is_smaller_whole(call: LayerCall, gradient: Tensor) -> bool:
@@ -271,15 +271,8 @@ def _convolved(layer: Any, gradient: Tensor, patches: Tensor) -> Tensor:
 def _weight_gradient(layer: Any, inputs: Tensor, gradient: Tensor) -> Tensor:
     inputs, padding = _padded(layer, inputs)
     find = conv1d_weight if inputs.ndim == 3 else conv2d_weight
-    weight: Tensor = find(  # type: ignore[no-untyped-call]
-        inputs,
-        layer.weight.shape,
-        gradient,
-        layer.stride,
-        padding,
-        layer.dilation,
-        layer.groups,  # type: ignore[arg-type]
-    )
+    options: Any = (layer.stride, padding, layer.dilation, layer.groups)
+    weight: Tensor = find(inputs, layer.weight.shape, gradient, *options)  # type: ignore[no-untyped-call]
     return weight
 
 

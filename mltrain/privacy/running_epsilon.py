@@ -13,7 +13,7 @@ __all__ = ["RunningEpsilon"]
 
 _MOST_POINTS = 2**20
 _FINEST = 0.01  # error of epsilon that PRV adds to its estimate
-# Another discretisation gives another upper bound, up to 1.1e-3 smaller than the accountant's (measured over random
+# Another discretisation gives another upper bound, up to 1.2e-3 smaller than the accountant's (measured over random
 # rates, noises, steps and deltas). This one is to be the larger.
 _MARGIN = 2e-3
 

@@ -62,13 +62,11 @@ class PrivacyAudit:
     def _strongest(self) -> str:
         """Return what could have been refuted where the attack found nothing."""
         silent = [
-            f"{result.reachable:.2f} ({name})"
-            for name, result in self.results.items()
-            if result.lower_bound < _SHOWN and not result.is_blind
+            f"{result.reachable:.2f} ({name})" for name, result in self.results.items() if result.lower_bound < _SHOWN
         ]
         if not silent:
             return ""
-        return f" Where the bounds are 0.00, claims below these could have been refuted: {', '.join(silent)}."
+        return f" Where the bounds are 0.00, the strongest claim that could have been refuted: {', '.join(silent)}."
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""

@@ -62,7 +62,7 @@ def test_where_nothing_was_refuted_the_verdict_says_what_could_have_been() -> No
         canaries=40, sample_rate=0.1, noise_multiplier=1.0, max_grad_norm=1.0, steps=3, mode="ghost", confidence=0.999,
     )  # fmt: skip
     verdict = PrivacyAudit("", {"3 of 9 steps": found}).verdict
-    assert verdict.endswith("claims below these could have been refuted: 1.23 (3 of 9 steps).")
+    assert verdict.endswith("the strongest claim that could have been refuted: 1.23 (3 of 9 steps).")
     assert "0.00" not in PrivacyAudit("", {"3 of 9 steps": replace(found, f_dp_bound=0.2)}).verdict
 
 

@@ -45,7 +45,10 @@ def test_epsilon_for_a_noise(config: Path, capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "2000 training examples, delta 0.0002339;" in printed
     assert "60 examples a step on average, q = 0.03, 4 epochs: 136 steps." in printed
-    assert f"Noise multiplier 1.2 gives epsilon {shown_up(accountant.epsilon(136))} after the last step, by rdp." in printed
+    assert (
+        f"Noise multiplier 1.2 gives epsilon {shown_up(accountant.epsilon(136))} after the last step, by rdp."
+        in printed
+    )
     assert "Training stops" not in printed
     rows = table(printed)
     assert [(row[0], row[1]) for row in rows] == [(n, b) for b in ("30", "60", "120") for n in ("2", "4", "8")]

@@ -12,7 +12,8 @@ from mltrain.privacy.running_epsilon import RunningEpsilon
     ("sample_rate", "noise", "most", "delta"),
     [
         (0.01024, 1.1, 300, 1e-5), (0.18, 2.5, 180, 1e-5), (1.0, 8.0, 20, 1e-5), (0.1, 0.8, 60, 1e-5),
-        (0.5, 4.0, 50, 1e-3), (0.002, 0.6, 200, 1e-6), (0.03, 1.5, 50, 5e-3), (0.3, 5.0, 200, 1e-4),
+        (0.5, 4.0, 10, 1e-3), (0.002, 0.6, 200, 1e-6), (0.03, 1.5, 50, 5e-3), (0.3, 5.0, 200, 1e-4),
+        (0.0025298, 4.31345, 3, 1.885e-6),
     ],
 )  # fmt: skip
 def test_it_is_next_to_the_accountant_from_above(sample_rate: float, noise: float, most: int, delta: float) -> None:

@@ -84,8 +84,8 @@ def test_it_says_the_claim_and_what_it_does_not_cover_and_loads_nothing(browser:
     assert page.locator("img, script, iframe, object").count() == 0
     epsilon = short_facts(facts)["epsilon"]
     assert page.locator(".claim").inner_text() == (
-        f"In this one run, the weights after each step are differentially private with epsilon {epsilon} and delta 1e-05: "
-        "add or remove one training example; the number of training examples is public. "
+        f"In this one run, the weights after each step are differentially private with epsilon {epsilon} and delta "
+        "1e-05: add or remove one training example; the number of training examples is public. "
         "What private values decided is not covered: the chosen weights by val/accuracy."
     )
     weights, chosen = page.locator(".note").all_inner_texts()
@@ -131,7 +131,9 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("changes", [{}, {"state": "under way"}, {"plugins": (ODD,)}, {"noise_multiplier": 0.0}, {"steps_counted": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"state": "under way"}, {"plugins": (ODD,)}, {"noise_multiplier": 0.0}, {"steps_counted": 0}]
+)
 def test_it_is_well_formed_and_refers_to_nothing(changes: dict[str, Any]) -> None:
     tags = _Tags()
     tags.feed(statement_page(privacy_facts(replace(RDP, initial_weights={"source": ODD}, **changes))))
