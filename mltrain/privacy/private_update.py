@@ -52,7 +52,7 @@ class PrivateUpdate:
             losses: one for each example, shape (b,).
 
         Returns:
-            The 2-norm of each gradient before it was clipped, shape (b,). Where one is not finite, nothing was added.
+            The 2-norm of each gradient before it was clipped, shape (b,). Those that are not finite add nothing.
         """
         return self.gradients.add(losses)
 

@@ -178,7 +178,7 @@ class DPTrainer(Trainer):
         """
         losses = self.task.losses(self.model, batch)
         norms = self.private_update.add(losses.values)
-        unsound = int((~torch.isfinite(norms)).sum())
+        unsound = int((~(norms + losses.values.detach()).isfinite()).sum())
         if not unsound:
             self.meter.add(losses, batch, None)
             return
