@@ -10,7 +10,7 @@ from mltrain.core.logging import log
 from mltrain.privacy.account import PrivacyAccount, new_accountant
 from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.poisson_plan import PoissonPlan
-from mltrain.privacy.rounding import rounded_up
+from mltrain.privacy.rounding import shown_up
 from mltrain.trainers.private_checks import refuse_lost_ledger
 from mltrain.trainers.private_claim import decisions_of
 
@@ -45,7 +45,7 @@ def open_account(trainer: DPTrainer, plan: PoissonPlan) -> PrivacyAccount:
     spent = account.accountant.epsilon(steps)
     if section.target_epsilon is not None and spent > section.target_epsilon:
         raise ConfigError(
-            f"is {section.target_epsilon:g}, and this run has spent {rounded_up(spent)} in {steps} steps",
+            f"is {section.target_epsilon:g}, and this run has spent {shown_up(spent)} in {steps} steps",
             where="training.dp.target_epsilon",
             fix="Give a higher one.",
         )
@@ -61,14 +61,14 @@ def announce_privacy(trainer: DPTrainer) -> None:
         "Privacy: each of %d samples with probability %.6g in each step, clipped to %g, noise multiplier %.6g; "
         "epsilon %s at delta %s after %d steps%s.",
         account.plan.num_samples, accountant.sample_rate, trainer.config.training.dp.max_grad_norm,
-        accountant.noise_multiplier, rounded_up(accountant.epsilon(account.steps + ahead)),
-        rounded_up(accountant.delta), account.steps + ahead,
+        accountant.noise_multiplier, shown_up(accountant.epsilon(account.steps + ahead)),
+        shown_up(accountant.delta), account.steps + ahead,
         f", {account.steps} of them taken before" if account.steps else "",
     )  # fmt: skip
     if ahead < planned and account.steps:
         log.warning(
             "The budget pays for %d of the %d steps that remain; all of them take training.dp.target_epsilon %s.",
-            ahead, planned, rounded_up(accountant.epsilon(account.steps + planned)),
+            ahead, planned, shown_up(accountant.epsilon(account.steps + planned)),
         )  # fmt: skip
     log.info("%s", trainer.mode_text)
     if trainer.config.training.dp.reproducible:

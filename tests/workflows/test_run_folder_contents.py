@@ -135,7 +135,7 @@ def test_the_summary_has_the_keys_of_the_contract(run: Any) -> None:
         "status", "run_name", "trainer", "task", "num_processes", "epochs", "steps", "samples_seen", "best",
         "train", "val", "test", "model_digest", "timing",
     }  # fmt: skip
-    assert set(summary) == contract | {"reason", "mltrain", "finished", "num_epochs"}
+    assert set(summary) == contract | {"reason", "mltrain", "finished", "num_epochs", "weights"}
     assert set(summary["best"]) >= {"metric", "value", "epoch", "step"}
     assert set(summary["timing"]) == {"total_s", "train_s", "samples_per_s", "data_wait_s"}
     assert all(set(summary[split]) == METRICS for split in ("train", "val", "test"))
