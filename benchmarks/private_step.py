@@ -82,6 +82,7 @@ def main() -> None:
 def picked_mode(network: str) -> str:
     """Return the mode that `grad_sample_mode: auto` takes, decided by a trial as the trainer does it."""
     import torch.nn.functional as F
+
     from mltrain.privacy.mode_choice import choose_mode
 
     problem = Problem(network, 1)

@@ -245,11 +245,12 @@ class DPTrainer(Trainer):
         return self._status[1]
 
     def write_reports(self, reports: Path) -> None:
-        """Write the privacy statement; of an interrupted run without a cross-check, for which nobody may wait."""
+        """Write the privacy statement; where the run has not ended without a cross-check: nobody may wait for it."""
         if not self._has_begun:
             return
         log.info("Writing the privacy statement.")
-        state: State = "interrupted" if self.stop.status == "interrupted" else "ended"
+        is_over = self.position.epoch == self.num_epochs or self.stop.status == "early_stopped"
+        state: State = "ended" if is_over and self.stop.status != "interrupted" else "interrupted"
         self._facts = write_statement(reports, claim_of(self, state=state))
 
     def summary_facts(self) -> dict[str, Any]:
