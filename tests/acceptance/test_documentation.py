@@ -111,7 +111,9 @@ def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [DOCS / "resuming.md", DOCS / "training.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"], ids=lambda page: page.name
+)
 def test_what_takes_longer_works(page: Path, started: Path, tmp_path: Path) -> None:
     assert "```bash slow" in page.read_text(encoding="utf-8")
     folder = tmp_path / "reader"
@@ -121,7 +123,7 @@ def test_what_takes_longer_works(page: Path, started: Path, tmp_path: Path) -> N
 
 def test_every_page_with_slow_commands_has_its_test() -> None:
     slow = [page for page in PAGES if "```bash slow" in page.read_text(encoding="utf-8")]
-    assert slow == [DOCS / "resuming.md", DOCS / "training.md"]
+    assert slow == [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,6 +13,8 @@ from private_runs import PrivateRun, private_config
 from mltrain.privacy.accounting import Accountant
 from mltrain.tracking.metrics_log import read_metrics
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, BATCH, EPOCHS = 200, 10, 3
 PLANNED = EPOCHS * SAMPLES // BATCH
 AFFORDED = 48

@@ -28,7 +28,10 @@ POINTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sample_rate", "noise", "steps", "delta"), POINTS)
+@pytest.mark.parametrize(
+    ("sample_rate", "noise", "steps", "delta"),
+    [*POINTS[:6], *(pytest.param(*point, marks=pytest.mark.slow) for point in POINTS[6:])],
+)
 def test_prv_is_just_above_dp_accounting(sample_rate: float, noise: float, steps: int, delta: float) -> None:
     assert pld_version() is not None
     reference = pld_epsilon(sample_rate=sample_rate, noise_multiplier=noise, delta=delta, steps=steps, resolution=3e-4)

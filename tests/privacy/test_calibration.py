@@ -45,6 +45,7 @@ def test_the_figure_of_the_literature(cache: Path) -> None:
     assert noise == pytest.approx(0.8191, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_a_budget_that_rdp_cannot_meet_is_met_by_prv(cache: Path) -> None:
     tight = {**REQUEST, "target_epsilon": 0.05, "sample_rate": 0.01}
     with pytest.raises(ConfigError, match=r"rdp finds no epsilon below 0\.103.*accountant=prv") as caught:

@@ -13,6 +13,8 @@ from runs import largest_difference, weights
 
 from mltrain.checkpoints.store import CheckpointStore
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, BATCH, EPOCHS = 64, 4, 3
 STEPS = EPOCHS * SAMPLES // BATCH
 NOISE, CLIP = 300.0, 0.5

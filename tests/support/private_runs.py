@@ -91,7 +91,8 @@ class PrivateRun:
         path = self.folder / "privacy_ledger.jsonl"
         if not path.exists():
             return 0
-        ledger = Ledger(Path(shutil.copy(path, self.base / "ledger copy")), {})
+        copy = Path(shutil.copy(path, self.base / "ledger copy"))
+        ledger = Ledger(copy, Ledger.mechanism_of(copy))
         ledger.close()
         return ledger.steps
 
