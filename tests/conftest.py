@@ -69,6 +69,16 @@ def train_vectors(vectors: dict[str, Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes most of a short private run: another accountant, and pictures."""
+    from mltrain.privacy import statement
+    from mltrain.workflows import session
+
+    monkeypatch.setattr(statement, "pld_epsilon", lambda **_: None)
+    monkeypatch.setattr(session, "draw_curves", lambda *_, **__: None)
+
+
+@pytest.fixture
 def hymenoptera() -> Path:
     """The folder of real photographs; the test is skipped, and says so, where it is not there."""
     folder = SHARED_DATA / "hymenoptera"

@@ -29,6 +29,7 @@ INSTALLS = ("pip install .", "make demo")
 DOCS = ROOT / "docs"
 START = DOCS / "get-started.md"
 README = ROOT / "README.md"
+SLOW_PAGES = [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"]
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
@@ -123,7 +124,7 @@ def test_what_takes_longer_works(page: Path, started: Path, tmp_path: Path) -> N
 
 def test_every_page_with_slow_commands_has_its_test() -> None:
     slow = [page for page in PAGES if "```bash slow" in page.read_text(encoding="utf-8")]
-    assert slow == [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"]
+    assert slow == SLOW_PAGES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -16,6 +16,9 @@ from mltrain.privacy.private_update import PrivateUpdate
 NOISE, CLIP, BATCH = 1.3, 0.7, 32
 
 
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
+
 def update_of(model: nn.Module, mode: Any, noise: float = NOISE) -> PrivateUpdate:
     """Return the update of a model by plain gradient descent at rate 1: its weights change by the gradient."""
     return PrivateUpdate(

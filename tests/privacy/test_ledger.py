@@ -22,6 +22,8 @@ from mltrain.privacy.ledger import Ledger
 from mltrain.privacy.poisson_plan import PoissonPlan
 from mltrain.privacy.private_update import PrivateUpdate
 
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
 MECHANISM: dict[str, Any] = {"noise_multiplier": 1.25, "max_grad_norm": 1.0, "sample_rate": 0.125}
 
 

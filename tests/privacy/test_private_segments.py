@@ -12,20 +12,14 @@ import pytest
 from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json, write_json
 from mltrain.core.seeding import stream_key
-from mltrain.privacy import statement as statement_module
 from mltrain.tracking.metrics_log import read_metrics
 from mltrain.trainers import private_checks
 from mltrain.trainers.dp import DPTrainer
-from mltrain.workflows import session
 
 STEPS_AN_EPOCH = 7
 
 
-@pytest.fixture(autouse=True)
-def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes most of a short run: another accountant, and pictures."""
-    monkeypatch.setattr(statement_module, "pld_epsilon", lambda **_: None)
-    monkeypatch.setattr(session, "draw_curves", lambda *_, **__: None)
+pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 @pytest.fixture

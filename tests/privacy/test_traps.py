@@ -28,6 +28,8 @@ from mltrain.privacy.clipping import ClippedGradients
 from mltrain.privacy.private_update import PrivateUpdate
 from mltrain.tracking.non_private import NON_PRIVATE, matcher
 
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
 KNOWLEDGE = ROOT.parent / "shared" / "knowledge" / "differential-privacy.md"
 HERE = "privacy/test_traps.py"
 
