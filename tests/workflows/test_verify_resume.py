@@ -73,8 +73,12 @@ def test_runs_that_are_commands_leave_no_process_behind(
 def test_a_task_that_draws_from_a_generator_of_its_own_fails_and_its_runs_are_kept(
     small: dict[str, Any], task: str
 ) -> None:
-    """The second is exact whenever it is not resumed: without a kill nobody would see it."""
-    found = verify(small, {"task": task, "run.dir": "mine", "checkpointing.every_n_steps": 4})
+    """The second is exact whenever it is not resumed: without a kill nobody would see it.
+
+    So long a training, and two kills, that one of them falls into it on a slow machine too.
+    """
+    settings = {"task": task, "run.dir": "mine", "checkpointing.every_n_steps": 4, "training.num_epochs": 15}
+    found = verify(small, settings, kills=2)
     assert not found.same
     assert found.verdict.startswith("Different: train/step_loss at step ")
     assert found.folder is not None
