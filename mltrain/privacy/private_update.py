@@ -43,7 +43,6 @@ class PrivateUpdate:
         self.gradients, self.noise = gradients, noise
         self._optimizer, self._exchange = optimizer, exchange
         self._deviation, self._batch_size = noise_multiplier * max_grad_norm, batch_size
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def add(self, losses: torch.Tensor) -> torch.Tensor:
         """Add the clipped gradients of a microbatch.
@@ -89,5 +88,5 @@ class PrivateUpdate:
     def clear(self) -> None:
         """Forget the window."""
         self.gradients.clear()
-        for parameter in self._parameters:
+        for parameter in self.gradients.parameters:
             parameter.grad = None
