@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mltrain.core.errors import CheckpointError
 from mltrain.core.files import file_sha256, fsync_path, write_text
 
-__all__ = ["MANIFEST", "verify_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "flushed", "verify_manifest", "write_manifest"]
 
 MANIFEST = "MANIFEST.json"
 # All that is ever written here; what else lies in a checkpoint, a pickle say, came from elsewhere.
 _KINDS = (".json", ".safetensors")
 
 
-def write_manifest(folder: Path) -> None:
-    """Flush every file of a folder to the disk and write its manifest."""
+def write_manifest(folder: Path, known: Mapping[str, Any] | None = None) -> None:
+    """Flush every file of a folder to the disk and write its manifest.
+
+    Args:
+        folder: of the checkpoint.
+        known: the entries of files that were flushed already.
+    """
+    known = known or {}
+    own = flushed([path for path in folder.iterdir() if path.name not in known])
+    write_text(folder / MANIFEST, _text(dict(sorted({**known, **own}.items()))))
+    fsync_path(folder)
+
+
+def flushed(paths: Iterable[Path]) -> dict[str, Any]:
+    """Flush files to the disk and return their entries: name -> size and sha256."""
     files = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(paths):
         fsync_path(path)
         files[path.name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    write_text(folder / MANIFEST, _text(files))
-    fsync_path(folder)
+    return files
 
 
 def verify_manifest(folder: Path) -> None:

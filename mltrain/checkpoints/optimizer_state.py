@@ -8,18 +8,22 @@ from typing import Any
 
 import torch
 
-from mltrain.checkpoints.tensors import load_tensors, unreadable
+from mltrain.checkpoints.tensor_files import open_tensors
+from mltrain.checkpoints.tensors import unreadable
 from mltrain.core.errors import CheckpointError
 from mltrain.core.files import read_json
 
 __all__ = ["OPTIMIZER_TENSORS", "OPTIMIZER_VALUES", "load_optimizer", "optimizer_state"]
 
-OPTIMIZER_TENSORS = "optimizer.safetensors"
+OPTIMIZER_TENSORS = "optimizer"
 OPTIMIZER_VALUES = "optimizer.json"
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the state as named tensors, and as JSON values for what is none."""
+    """Return the state as named tensors, and as JSON values for what is none.
+
+    The tensors are to be written as `OPTIMIZER_TENSORS`, the values into the file `OPTIMIZER_VALUES`.
+    """
     tensors: dict[str, torch.Tensor] = {}
     values: dict[str, dict[str, Any]] = {}
     for index, state in optimizer.state_dict()["state"].items():
@@ -46,9 +50,11 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         raise unreadable(path, error) from None
     if saved != _identity(optimizer):
         raise _other_optimizer(folder, saved, _identity(optimizer))
-    for key, tensor in load_tensors(folder / OPTIMIZER_TENSORS).items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with open_tensors(folder, OPTIMIZER_TENSORS) as files:
+        for key in files.names():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = files.read(key, like=parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

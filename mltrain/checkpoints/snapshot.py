@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mltrain.checkpoints.parts import Place
 from mltrain.checkpoints.tensors import HostTensors
 from mltrain.core.files import json_text, write_text
 
@@ -20,9 +21,17 @@ class SnapshotBuffers:
     def __init__(self) -> None:
         self._files: dict[str, HostTensors] = {}
 
-    def copy(self, name: str, tensors: Mapping[str, torch.Tensor]) -> HostTensors:
-        """Return a copy of tensors on the host. It is overwritten by the next copy of this name."""
-        self._files[name] = copied = HostTensors.copy_of(tensors, reuse=self._files.get(name))
+    def copy(
+        self, name: str, tensors: Mapping[str, torch.Tensor], places: Mapping[str, Place] | None = None
+    ) -> HostTensors:
+        """Return a copy of tensors on the host. It is overwritten by the next copy of this name.
+
+        Args:
+            name: of the file that they are for.
+            tensors: whole ones, and parts of such.
+            places: of the parts.
+        """
+        self._files[name] = copied = HostTensors.copy_of(tensors, reuse=self._files.get(name), places=places)
         return copied
 
 
@@ -43,9 +52,10 @@ class Snapshot:
         """The least that the files need on the disk."""
         return sum(file.num_bytes for file in self._tensors.values()) + sum(map(len, self._texts.values()))
 
-    def write(self, folder: Path) -> None:
-        """Write the files; raises OSError where one cannot be written."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files and return them; raises OSError where one cannot be written."""
         for name, tensors in self._tensors.items():
             tensors.write(folder / name)
         for name, text in self._texts.items():
             write_text(folder / name, text)
+        return [folder / name for name in (*self._tensors, *self._texts)]

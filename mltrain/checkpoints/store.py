@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mltrain.checkpoints.manifest import verify_manifest, write_manifest
 from mltrain.core.errors import CheckpointError
@@ -57,19 +58,27 @@ class CheckpointStore:
         self.anchor: str | None = None
         self._reserved: set[str] = set()
 
-    def save(self, name: str, write: Callable[[Path], None], retention: Retention) -> None:
+    def stage(self, name: str) -> Path:
+        """Return a new folder in which a checkpoint can be written."""
+        staging = self.folder / f".tmp-{name}-{secrets.token_hex(4)}"
+        staging.mkdir()
+        return staging
+
+    def save(
+        self, name: str, write: Callable[[Path], Mapping[str, Any]], retention: Retention, staging: Path | None = None
+    ) -> None:
         """Commit a checkpoint, move the pointers, then delete what is kept no longer.
 
         Args:
             name: from `next_name`.
-            write: writes the content into the staging folder it is given.
+            write: writes the content into the staging folder it is given; returns the entries in the manifest of files
+                that are on the disk for sure, such as those of other processes.
             retention: what is kept.
+            staging: from `stage`; None: made here.
         """
-        staging = self.folder / f".tmp-{name}-{secrets.token_hex(4)}"
-        staging.mkdir()
+        staging = self.stage(name) if staging is None else staging
         try:
-            write(staging)
-            write_manifest(staging)
+            write_manifest(staging, write(staging))
             staging.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)

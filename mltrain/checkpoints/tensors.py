@@ -2,14 +2,14 @@
 
 `Accelerator.save_state` writes pickles for all but the weights, prefixes the names of wrapped models (so a run could
 not continue on another number of processes) and restores generators that this project does not need; hence these
-functions for models whose weights are whole on each process.
+functions. A file of parts says in its header where each lies in its tensor.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mltrain.checkpoints.parts import Place
 from mltrain.core.errors import CheckpointError
 
 __all__ = ["HostTensors", "load_tensors", "save_tensors", "unreadable"]
@@ -28,13 +29,21 @@ class HostTensors:
 
     unique: name -> tensor, contiguous.
     aliases: further name -> the name in `unique` that it shares its tensor with (tied weights).
+    places: names of parts of tensors -> where they lie in these.
     """
 
     unique: dict[str, torch.Tensor]
     aliases: dict[str, str]
+    places: Mapping[str, Place] = field(default_factory=dict)
 
     @classmethod
-    def copy_of(cls, tensors: Mapping[str, torch.Tensor], *, reuse: HostTensors | None = None) -> HostTensors:
+    def copy_of(
+        cls,
+        tensors: Mapping[str, torch.Tensor],
+        *,
+        reuse: HostTensors | None = None,
+        places: Mapping[str, Place] | None = None,
+    ) -> HostTensors:
         """Return a copy; what fits of an earlier one is overwritten, to save its allocation."""
         old = {} if reuse is None else reuse.unique
         first: dict[tuple[Any, ...], str] = {}
@@ -49,7 +58,7 @@ class HostTensors:
             copies[name] = _room_for(tensor, old.get(name)).copy_(tensor.detach(), non_blocking=tensor.is_cuda)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
-        return cls(copies, aliases)
+        return cls(copies, aliases, places or {})
 
     @property
     def num_bytes(self) -> int:
@@ -65,11 +74,17 @@ class HostTensors:
         path.touch()
         mode = path.stat().st_mode
         try:
-            save_file(self.unique, path, metadata={"format": "pt", "aliases": json.dumps(self.aliases)})
+            save_file(self.unique, path, metadata=self._metadata())
         except SafetensorError as error:
             raise OSError(str(error)) from None
         # safetensors makes files that the owner alone can read, whatever the umask.
         path.chmod(mode)
+
+    def _metadata(self) -> dict[str, str]:
+        metadata = {"format": "pt", "aliases": json.dumps(self.aliases)}
+        if self.places:
+            metadata["places"] = json.dumps({name: vars(place) for name, place in self.places.items()})
+        return metadata
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -66,12 +66,12 @@ class Window:
 
     num_examples: samples of the window, over all ranks.
     num_microbatches: batches that `batches` will give.
-    filler: this rank has no sample of its own in the window (see `Share`).
+    num_own: those of them that count; the others are fillers (see `Share`).
     """
 
     num_examples: int
     num_microbatches: int
-    filler: bool
+    num_own: int
     batches: Iterator[Batch]
 
 
@@ -191,7 +191,7 @@ class TrainingStream:
         """Return the next window. Its batches must be used up before another is asked for, or the stream restarted."""
         _, share = next(self._shares)
         number = len(share.microbatches)
-        return Window(share.num_examples, number, share.filler, self._take(number))
+        return Window(share.num_examples, number, share.num_own, self._take(number))
 
     def _begin(self, start: Position, cut: Cut) -> None:
         # The loader reads ahead in its own copy.

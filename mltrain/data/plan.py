@@ -7,7 +7,6 @@ optimizer step; only then is a window cut into ranks and microbatches. So no cut
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,13 +95,18 @@ class Share:
 
     microbatches: sample indices, none of them empty; at least one microbatch, unless the whole window is empty.
     num_examples: samples of the whole window, over all ranks.
-    filler: the rank's share is empty. Its one microbatch repeats a sample that another rank counts, so that this rank
-        takes part in collective operations; it must be given no weight.
+    num_own: microbatches that count. Those behind them are fillers: they repeat a sample that counts elsewhere, so that
+        this rank takes part in collective operations, and must be given no weight.
     """
 
     microbatches: tuple[Indices, ...]
     num_examples: int
-    filler: bool
+    num_own: int
+
+    @property
+    def filler(self) -> bool:
+        """Whether the rank has no sample of its own in the window."""
+        return self.num_own == 0
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,15 @@ class Cut:
     rank, processes: this process and how many there are.
     batch_size: most samples of a microbatch; a multiple of `group_size`.
     group_size: neighbours of a window that no cut separates. The last group of a window may be smaller.
+    in_step: every rank gets as many microbatches as the others, fillers among them: where forward passes exchange
+        weights, all ranks must do the same number.
     """
 
     rank: int
     processes: int
     batch_size: int
     group_size: int = 1
+    in_step: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size % self.group_size:
@@ -129,11 +136,12 @@ class Cut:
         first = self.rank * base + min(self.rank, extra)
         last = first + base + (self.rank < extra)
         own = window[first * self.group_size : last * self.group_size]
-        if len(own) == 0:
-            # An empty window, as a random draw may be, has nothing to repeat.
-            return Share((window[:1],) if len(window) else (), len(window), filler=True)
-        return Share(tuple(self._microbatches(own)), len(window), filler=False)
+        microbatches = [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)]
+        num_fillers = max(0, self._least(len(window), base + (extra > 0)) - len(microbatches))
+        return Share((*microbatches, *[window[:1]] * num_fillers), len(window), num_own=len(microbatches))
 
-    def _microbatches(self, own: Indices) -> Iterator[Indices]:
-        for start in range(0, len(own), self.batch_size):
-            yield own[start : start + self.batch_size]
+    def _least(self, window_size: int, most_groups: int) -> int:
+        """Return how many microbatches a rank has at least, where the largest share has `most_groups` groups."""
+        if window_size == 0:
+            return 0  # a random draw may be empty: there is nothing to repeat
+        return math.ceil(most_groups / (self.batch_size // self.group_size)) if self.in_step else 1

@@ -1,4 +1,4 @@
-"""What can be told of any classifier's structure: which module is its head, and how deep each parameter stands."""
+"""What can be told of a model's structure: what it was built as, its head, and how deep each parameter stands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import re
 
 from torch import nn
 
-__all__ = ["head_name", "layer_depths"]
+__all__ = ["built_class", "head_name", "layer_depths"]
 
 # One residual block: `stages.1.layers.0` of staged networks, else the outermost numbered module (`layers.3`,
 # `blocks.7`, `features.2`).
 _BLOCK = re.compile(r"^(?:.*?\.)?(?:stages\.\d+\.layers\.\d+|\d+)(?=\.)")
+
+
+def built_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class that a module was built as. FSDP2 gives it another one, derived from that."""
+    from torch.distributed.fsdp import FSDPModule
+
+    kinds = (kind for kind in type(module).__mro__ if issubclass(kind, nn.Module) and not issubclass(kind, FSDPModule))
+    return next(kinds)
 
 
 def head_name(model: nn.Module) -> str:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mltrain.checkpoints.tensors import load_tensors, save_tensors
@@ -17,6 +18,7 @@ from mltrain.core.files import read_json, write_json
 from mltrain.core.plugins import load_plugins
 from mltrain.core.version import __version__
 from mltrain.models.private_layers import adapt_to_state
+from mltrain.models.structure import built_class
 from mltrain.tasks.base import TASKS, Predict, Task
 
 __all__ = ["PackedModel", "load_model", "load_trained", "save_model"]
@@ -41,7 +43,15 @@ class PackedModel:
     facts: Mapping[str, Any]
 
 
-def save_model(folder: Path, task_name: str, task: Task, module: nn.Module, *, adapted: bool = False) -> str:
+def save_model(
+    folder: Path,
+    task_name: str,
+    task: Task,
+    module: nn.Module,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    *,
+    adapted: bool = False,
+) -> str:
     """Write a package and return the model's digest.
 
     transformers' models are also written in their own format, so that `from_pretrained` reads the same folder; not so
@@ -51,15 +61,16 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module, *, a
         folder: where it is written.
         task_name, task: what the model was trained for.
         module: the model.
+        weights: its state dict in whole tensors; None: the module has them itself.
         adapted: its layers are those that `adapt_for_privacy` gives.
     """
     folder.mkdir(exist_ok=True)
-    state = module.state_dict()
-    digest = model_digest(state)
+    weights = module.state_dict() if weights is None else weights
+    digest = model_digest(weights)
     facts = {"format": 1, "mltrain": __version__, "task": task_name, "model_digest": digest, **task.package()}
     pretrained_config: Any = getattr(module, "config", None)
     if hasattr(pretrained_config, "save_pretrained"):
-        pretrained_config.architectures = [type(module).__name__]
+        pretrained_config.architectures = [built_class(module).__name__]
         if classes := facts.get("classes"):
             pretrained_config.id2label = dict(enumerate(classes))
             pretrained_config.label2id = {name: index for index, name in enumerate(classes)}
@@ -70,7 +81,7 @@ def save_model(folder: Path, task_name: str, task: Task, module: nn.Module, *, a
             (folder / "config.json").unlink()
     if adapted:
         facts["adapted_for_privacy"] = True
-    save_tensors(folder / _WEIGHTS, state)
+    save_tensors(folder / _WEIGHTS, weights)
     if task.config.plugins:
         facts["plugins"] = _portable(task.config.plugins)
     write_json(folder / _FACTS, facts)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 
 from mltrain.config.schema import Config
-from mltrain.core.errors import HardwareError
 from mltrain.trainers.base import Trainer
 from mltrain.trainers.devices import new_accelerator
+from mltrain.trainers.layouts import check_layout, shard_as_launched
 from mltrain.trainers.registry import register_trainer
 
 __all__ = ["AccelerateTrainer"]
-
-# Checkpoints are written from the main process's weights; sharded ones would need every process's.
-_WHOLE_WEIGHTS = (
-    DistributedType.NO,
-    DistributedType.MULTI_CPU,
-    DistributedType.MULTI_GPU,
-    DistributedType.MULTI_XPU,
-)
 
 
 @register_trainer("accelerate")
@@ -34,10 +26,6 @@ class AccelerateTrainer(Trainer):
         accelerator = new_accelerator(
             training.device, mixed_precision=None, collective_timeout_s=training.collective_timeout_s
         )
-        if accelerator.distributed_type not in _WHOLE_WEIGHTS:
-            raise HardwareError(
-                f"{accelerator.distributed_type.value} was launched, but weights must be whole on each process",
-                where="training.trainer_type",
-                fix="Launch DDP (accelerate launch --multi_gpu), or one process.",
-            )
+        shard_as_launched(accelerator)
+        check_layout(accelerator)
         return accelerator

@@ -36,7 +36,9 @@ class Attempts:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._rehearsals = _REHEARSALS if trainer.processes.count > 1 else 0
+        # Where a forward pass alone exchanges weights, nothing can be tried without the others.
+        can_rehearse = trainer.processes.count > 1 and not trainer.layout.exchanges_weights
+        self._rehearsals = _REHEARSALS if can_rehearse else 0
 
     def take(self, window: Window, stream: TrainingStream) -> None:
         """Take the step of a window, which is the latest of the stream."""

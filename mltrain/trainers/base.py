@@ -42,13 +42,14 @@ class Trainer(TrainerParts):
         for number in range(1, window.num_microbatches + 1):
             host_batch = self.timing.wait_for(batches)
             batch = self.to_device(host_batch)
-            weights = self.weighing.of_batch(host_batch, filler=window.filler)
+            filler = number > window.num_own
+            weights = self.weighing.of_batch(host_batch, filler=filler)
             # Gradients are exchanged on the last microbatch only.
             with _AS_IS if number == window.num_microbatches else self.accelerator.no_sync(self.model):
                 with self.autocast():
                     losses = self.task.losses(self.model, batch)
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
-            if window.filler:
+            if filler:
                 continue
             if self.finite.watch(losses.values, step=step, microbatch=number - 1):
                 self.meter.leave_out(losses)
@@ -142,6 +143,7 @@ class Trainer(TrainerParts):
                 interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
             ),
         )
+        self.layout.forget_gathered(self.evaluated_model)
         return None if own is None else self._merged(own)
 
     # ---- what callbacks may use ------------------------------------------------------------------------------------

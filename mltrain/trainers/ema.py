@@ -10,7 +10,12 @@ from torch import nn
 
 from mltrain.trainers.buffers import buffer_places
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "averaged_copy"]
+
+
+def averaged_copy(model: nn.Module) -> nn.Module:
+    """Return a second model for the average of the weights, which are those of the first so far."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 class EMA:
@@ -20,13 +25,13 @@ class EMA:
     not: an average of weights with statistics of the start would be useless without a pass over the data.
 
     Args:
-        model: the model followed, unwrapped and on its device.
+        average: from `averaged_copy`, on the devices and in the parts that the other model is.
+        model: the model followed, unwrapped.
         decay: share of the old average kept each step.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.model.eval()
+    def __init__(self, average: nn.Module, model: nn.Module, decay: float) -> None:
+        self.model = average
         self._decay = decay
         self._averages: list[torch.Tensor] = [p for p in self.model.parameters() if p.is_floating_point()]
         self._weights: list[torch.Tensor] = [p for p in model.parameters() if p.is_floating_point()]

@@ -18,9 +18,10 @@ from mltrain.data.loader import Plan, Window
 from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import Task
 from mltrain.trainers.devices import new_accelerator
+from mltrain.trainers.layout import Layout
 from mltrain.trainers.microbatches import Microbatches
 from mltrain.trainers.processes import Processes
-from mltrain.trainers.updates import Update, new_update
+from mltrain.trainers.updates import Update
 
 __all__ = ["TrainerHooks"]
 
@@ -43,6 +44,7 @@ class TrainerHooks:
     task: Task
     accelerator: Accelerator
     processes: Processes
+    layout: Layout
     window_size: int
 
     # ---- before the run --------------------------------------------------------------------------------------------
@@ -86,7 +88,11 @@ class TrainerHooks:
     def make_microbatches(self) -> Microbatches:
         """Return how windows of the plan are cut."""
         return Microbatches(
-            self.processes.rank, self.processes.count, self.config.training.batch_size, self.task.group_size
+            self.processes.rank,
+            self.processes.count,
+            self.config.training.batch_size,
+            self.task.group_size,
+            in_step=self.layout.exchanges_weights,
         )
 
     def adapt(self, model: nn.Module) -> list[str]:
@@ -97,9 +103,7 @@ class TrainerHooks:
         self, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
         """Return the model as it is called, the optimizer whose state counts, and how steps are taken."""
-        prepared_model, prepared_optimizer = self.accelerator.prepare(model, optimizer)
-        max_norm = self.config.training.max_grad_norm
-        return prepared_model, *new_update(self.accelerator, optimizer, prepared_optimizer, max_norm)
+        return self.layout.prepare(model, optimizer, self.config.training.max_grad_norm)
 
     def close(self) -> None:
         """Let go of what the trainer itself has opened."""

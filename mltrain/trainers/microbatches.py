@@ -17,15 +17,16 @@ class Microbatches:
         rank, processes: this process and how many there are.
         batch_size: as configured.
         group_size: neighbours of a window that no cut separates.
+        in_step: every rank gets as many as the others.
     """
 
-    def __init__(self, rank: int, processes: int, batch_size: int, group_size: int) -> None:
-        self._rank, self._processes, self._group_size = rank, processes, group_size
+    def __init__(self, rank: int, processes: int, batch_size: int, group_size: int, *, in_step: bool = False) -> None:
+        self._rank, self._processes, self._group_size, self._in_step = rank, processes, group_size, in_step
         self._configured = self.size = batch_size
 
     def cut(self) -> Cut:
         """Return how windows are cut."""
-        return Cut(self._rank, self._processes, self.size, self._group_size)
+        return Cut(self._rank, self._processes, self.size, self._group_size, self._in_step)
 
     def make_smaller(self) -> bool:
         """Halve the microbatches, or divide them by the least number that leaves whole groups; False: it is the least.

@@ -19,9 +19,10 @@ from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.buffer_guard import BufferGuard
 from mltrain.trainers.devices import reseeder, seed_everything, sender
-from mltrain.trainers.ema import EMA
+from mltrain.trainers.ema import EMA, averaged_copy
 from mltrain.trainers.finite import FiniteWatch
 from mltrain.trainers.hooks import TrainerHooks
+from mltrain.trainers.layouts import new_layout
 from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.meter import Meter
 from mltrain.trainers.nonfinite import NonFinitePolicy
@@ -72,12 +73,13 @@ class TrainerParts(TrainerHooks):
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
         self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
-        self.processes = Processes(self.accelerator)
+        self.processes, self.layout = Processes(self.accelerator), new_layout(self.accelerator)
         self.is_main = self.processes.is_main
         self.reseed = reseeder(self.device, self.processes.rank)
         self._step_key = self.random_key("steps")
         self.to_device = sender(self.device)
-        self.saving, self.buffers = Saving(self.checkpoints, self.processes), SnapshotBuffers()
+        self.saving = Saving(self.checkpoints, self.processes, writers=self.layout.writers)
+        self.buffers = SnapshotBuffers()
         self.nonfinite = NonFinitePolicy(training.on_nonfinite)
         self.finite = FiniteWatch(
             self.device,
@@ -93,16 +95,17 @@ class TrainerParts(TrainerHooks):
 
         # Initial weights of every rank come from the seed alone.
         seed_everything(stream_key(config.seed, "initial weights"))
-        self.plain_model = self.task.build_model().to(self.device)
+        self.plain_model = self.layout.place(self.task.build_model())
         self.adaptations = self.adapt(self.plain_model)
-        self.buffer_guard = BufferGuard(self.plain_model)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(
             config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
         )
-        self.ema = EMA(self.plain_model, training.ema.decay) if training.ema.enabled else None
-        self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
+        average = averaged_copy(self.plain_model) if training.ema.enabled else None
         self.model, self.optimizer, self.update = self.prepare(self.plain_model, optimizer)
+        self.ema = None if average is None else EMA(self.layout.divide(average), self.plain_model, training.ema.decay)
+        self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
+        self.buffer_guard = BufferGuard(self.plain_model)
 
         self.weighing = Weighing(self.task, self.device, self.processes, self.timing)
         self._on_step_start = overriding(self.callbacks, "on_step_start")

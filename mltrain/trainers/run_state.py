@@ -12,8 +12,9 @@ import torch
 from mltrain.callbacks.base import Callback
 from mltrain.checkpoints.manifest import verify_manifest
 from mltrain.checkpoints.optimizer_state import OPTIMIZER_TENSORS, OPTIMIZER_VALUES, load_optimizer, optimizer_state
+from mltrain.checkpoints.parts import part_file
 from mltrain.checkpoints.snapshot import Snapshot
-from mltrain.checkpoints.tensors import load_tensors
+from mltrain.checkpoints.tensor_files import open_tensors
 from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json
 from mltrain.core.hardware import instruction_set
@@ -26,25 +27,27 @@ if TYPE_CHECKING:
 __all__ = ["load_learned", "load_state", "load_weights", "metrics_length", "take_snapshot"]
 
 _FORMAT = 2
-_MODEL, _EMA, _STATE = "model.safetensors", "ema.safetensors", "state.json"
+_MODEL, _EMA, _STATE = "model", "ema", "state.json"
 
 
 def take_snapshot(trainer: Trainer, meters: list[dict[str, Any]]) -> Snapshot:
-    """Copy everything that the run needs to continue.
+    """Copy what this process has to keep of all that the run needs to continue.
 
     Args:
-        trainer: on the main process.
+        trainer: on one of the processes that write, of which the main one keeps what is not in parts.
         meters: the state of each process's meter.
     """
-    copy = trainer.buffers.copy
     tensors, values = optimizer_state(trainer.optimizer)
-    files = {
-        _MODEL: copy(_MODEL, trainer.plain_model.state_dict()),
-        OPTIMIZER_TENSORS: copy(OPTIMIZER_TENSORS, tensors),
-    }
+    states = {_MODEL: trainer.plain_model.state_dict(), OPTIMIZER_TENSORS: tensors}
     if trainer.ema is not None:
-        files[_EMA] = copy(_EMA, trainer.ema.state_dict())
-    return Snapshot(files, {OPTIMIZER_VALUES: values, _STATE: _values(trainer, meters)})
+        states[_EMA] = trainer.ema.state_dict()
+    files = {
+        part_file(stem, trainer.processes.rank, trainer.layout.writers): trainer.buffers.copy(
+            stem, *trainer.layout.own(state)
+        )
+        for stem, state in states.items()
+    }
+    return Snapshot(files, {OPTIMIZER_VALUES: values, _STATE: _values(trainer, meters)} if trainer.is_main else {})
 
 
 def load_state(trainer: Trainer, folder: Path) -> None:
@@ -82,11 +85,11 @@ def load_learned(trainer: Trainer, folder: Path) -> dict[str, Any]:
 
 
 def load_weights(trainer: Trainer, folder: Path) -> None:
-    """Take the weights of a checkpoint, which is verified first, and nothing else."""
-    verify_manifest(folder)
-    _load_module(trainer.plain_model, folder / _MODEL)
+    """Take the weights of a checkpoint, which is verified first, and nothing else. Every process must call it."""
+    trainer.processes.done_by_main(lambda: verify_manifest(folder))
+    _load_module(trainer.plain_model, folder, _MODEL)
     if trainer.ema is not None:
-        _load_module(trainer.ema.model, folder / _EMA)
+        _load_module(trainer.ema.model, folder, _EMA)
 
 
 def metrics_length(folder: Path) -> int:
@@ -127,16 +130,17 @@ def _callback_state(callback: Callback) -> dict[str, Any]:
     return state
 
 
-def _load_module(module: torch.nn.Module, path: Path) -> None:
-    if not path.exists():
-        raise CheckpointError("is missing", where=str(path), fix="Resume with the configuration of the run.")
+def _load_module(module: torch.nn.Module, folder: Path, stem: str) -> None:
+    own = module.state_dict()
+    with open_tensors(folder, stem) as files:
+        state = {name: files.read(name, like=own.get(name)) for name in files.names()}
     try:
-        module.load_state_dict(load_tensors(path))
+        module.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
             f"holds the weights of another model ({reason})",
-            where=str(path),
+            where=str(folder / f"{stem}.safetensors"),
             fix="Resume with the model that the run was started with.",
         ) from None
 

@@ -39,5 +39,5 @@ class Weighing:
         if not self._weighted:
             return window.batches, window.num_examples
         batches = [self._timing.wait_for(window.batches) for _ in range(window.num_microbatches)]
-        weights = [self.of_batch(batch, filler=window.filler) for batch in batches]
+        weights = [self.of_batch(batch, filler=number >= window.num_own) for number, batch in enumerate(batches)]
         return iter(batches), self._processes.sum(sum(float(w.sum()) for w in weights if w is not None))

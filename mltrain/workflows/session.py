@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from mltrain.callbacks.base import Callback
@@ -17,7 +18,6 @@ from mltrain.callbacks.step_log import StepLog
 from mltrain.callbacks.system_metrics import SystemMetrics
 from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
-from mltrain.core.hardware import describe_hardware
 from mltrain.core.logging import LogContext, close_log, log, open_file_log
 from mltrain.core.run_folder import RunFolder
 from mltrain.tasks.base import Task
@@ -31,6 +31,7 @@ from mltrain.trainers.run_state import load_weights, metrics_length
 from mltrain.workflows.announcement import announce
 from mltrain.workflows.checks import best_metric
 from mltrain.workflows.curves import draw_curves
+from mltrain.workflows.rank_facts import gather_rank_facts
 from mltrain.workflows.resume import ResumePoint
 from mltrain.workflows.samples import draw_samples
 from mltrain.workflows.segments import begin_segment
@@ -64,7 +65,7 @@ class Session:
         self._non_private = trainer_class.non_private(config)
         self._is_main: bool = accelerator.is_main_process
         self._data = task.data_facts()
-        self._hardware = describe_hardware(accelerator.device)
+        self._ranks = gather_rank_facts(accelerator)
         self._checkpointing = Checkpointing(
             config.checkpointing,
             *best_metric(config, task),
@@ -135,7 +136,7 @@ class Session:
 
     def _train_and_review(self, trainer: Trainer, point: ResumePoint | None) -> dict[str, Any]:
         if self._is_main:
-            announce(trainer, self._hardware)
+            announce(trainer, self._ranks)
         if point is not None and point.checkpoint is not None:
             log.info("Continuing from %s.", point.checkpoint)
         trainer.fit(point.checkpoint if point is not None else None)
@@ -164,21 +165,27 @@ class Session:
             if self._is_main:
                 self._task.write_reports(split, meter.metrics, logs=self._folder.logs, reports=self._folder.reports)
         trainer.log({f"test/{name}": value for name, value in values.get("test", {}).items()})
-        summary = self._summary(trainer, ended, reason=reason, values=values)
+        weights = trainer.layout.whole_state(trainer.evaluated_model)
+        digest = self._pack(trainer, weights) if self._is_main else None
+        summary = self._summary(trainer, ended, reason=reason, values=values, digest=digest)
         if self._is_main:
-            save_model(
-                self._folder.model,
-                self._config.task,
-                self._task,
-                trainer.evaluated_model,
-                adapted=bool(trainer.adaptations),
-            )
             draw_curves(
                 read_metrics(self._folder.metrics), self._folder.reports / "curves.png", title=self._folder.name
             )
             draw_samples(self._config, self._task, self._folder.reports / "samples_train.png")
             self._conclude(summary)
         return summary
+
+    def _pack(self, trainer: Trainer, weights: Mapping[str, torch.Tensor] | None) -> str:
+        """Write the model's package and return its digest."""
+        return save_model(
+            self._folder.model,
+            self._config.task,
+            self._task,
+            trainer.evaluated_model,
+            weights,
+            adapted=bool(trainer.adaptations),
+        )
 
     def _interrupted(self, trainer: Trainer) -> dict[str, Any]:
         log.warning("Interrupted: %s. Continue with --resume %s.", trainer.stop.reason, self._folder.path)
@@ -193,7 +200,13 @@ class Session:
     # ---- what is written -------------------------------------------------------------------------------------------
 
     def _summary(
-        self, trainer: Trainer | None, status: str, *, reason: str, values: dict[str, dict[str, float]] | None = None
+        self,
+        trainer: Trainer | None,
+        status: str,
+        *,
+        reason: str,
+        values: dict[str, dict[str, float]] | None = None,
+        digest: str | None = None,
     ) -> dict[str, Any]:
         return run_summary(
             self._config,
@@ -204,6 +217,7 @@ class Session:
             num_processes=self._accelerator.num_processes,
             best=self._checkpointing.best,
             values=values,
+            digest=digest,
             non_private=self._non_private,
         )
 
@@ -223,7 +237,7 @@ class Session:
             self._folder,
             self._config,
             point,
-            hardware=self._hardware,
+            ranks=self._ranks,
             data=self._data,
             initial_weights=self._task.initial_weights(),
             window_size=window_size,

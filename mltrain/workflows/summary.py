@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mltrain.config.schema import Config
-from mltrain.core.digest import model_digest
 from mltrain.core.files import write_json, write_text
 from mltrain.core.logging import log
 from mltrain.core.masking import masked
@@ -31,6 +30,7 @@ def run_summary(
     num_processes: int,
     best: Mapping[str, Any] | None,
     values: Mapping[str, Mapping[str, float]] | None = None,
+    digest: str | None = None,
     non_private: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what `summary.json` holds.
@@ -43,6 +43,7 @@ def run_summary(
         num_processes: of the run.
         best: the best checkpoint so far.
         values: split -> metrics of the chosen weights, after the final evaluation.
+        digest: of these weights.
         non_private: patterns of the names that no privacy guarantee covers.
     """
     summary: dict[str, Any] = {
@@ -75,7 +76,7 @@ def run_summary(
     }
     if values is not None:
         summary["weights"] = _packed_weights(config, trainer, best)
-        summary["model_digest"] = model_digest(trainer.evaluated_model.state_dict())
+        summary["model_digest"] = digest
     return summary
 
 

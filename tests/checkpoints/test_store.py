@@ -81,7 +81,7 @@ def fail_in_write(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def fail_in_manifest(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    def fail(folder: Path) -> None:
+    def fail(folder: Path, _: object) -> None:
         (folder / MANIFEST).write_text("{")
         raise OSError(28, "No space left on device")
 

@@ -46,7 +46,7 @@ def round_trip(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.
 
 def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     tensors, values = optimizer_state(optimizer)
-    save_tensors(folder / OPTIMIZER_TENSORS, tensors)
+    save_tensors(folder / f"{OPTIMIZER_TENSORS}.safetensors", tensors)
     write_json(folder / OPTIMIZER_VALUES, values)
 
 

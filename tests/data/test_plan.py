@@ -65,6 +65,23 @@ def test_no_cut_separates_a_group(samples: int, group: int, groups: int, process
         assert found == whole
 
 
+@settings(max_examples=200, deadline=None)
+@given(samples=sizes, group=st.integers(1, 3), groups=st.integers(1, 4), processes=st.integers(1, 5))
+def test_ranks_in_step_have_as_many_microbatches_and_count_the_same(
+    samples: int, group: int, groups: int, processes: int
+) -> None:
+    window = np.arange(samples)
+    for rank in range(processes):
+        plain, in_step = (
+            Cut(rank, processes, group * groups, group, in_step=wish).share(window) for wish in (False, True)
+        )
+        largest = Cut(0, processes, group * groups, group).share(window)
+        assert len(in_step.microbatches) == len(largest.microbatches)
+        assert in_step.num_own == plain.num_own
+        own = zip(in_step.microbatches[: plain.num_own], plain.microbatches, strict=False)
+        assert all(np.array_equal(mine, theirs) for mine, theirs in own)
+
+
 def test_microbatches_must_hold_whole_groups() -> None:
     with pytest.raises(ValueError, match="microbatches of 5 cannot hold whole groups of 2"):
         Cut(0, 1, 5, group_size=2)

@@ -91,7 +91,7 @@ def batches(
         for stream in streams:
             (window,) = stream.windows(1)
             found = list(window.batches)
-            yield from [] if window.filler else found
+            yield from [] if window.num_own == 0 else found
     for stream in streams:
         stream.close()
 

@@ -13,9 +13,10 @@ import torch
 
 from mltrain.config.section import DataSection
 from mltrain.core import hardware
+from mltrain.core.shared_memory import free_shared_memory
 from mltrain.trainers import loader_settings
 from mltrain.trainers.devices import seed_everything
-from mltrain.trainers.loader_settings import choose_loader_settings, free_shared_memory, local_process_count
+from mltrain.trainers.loader_settings import choose_loader_settings, local_process_count
 
 CPU = torch.device("cpu")
 MIB = 2**20

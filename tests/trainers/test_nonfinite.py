@@ -14,7 +14,7 @@ from mltrain.core.plugins import load_plugins
 from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import TASKS, Losses, register_task
 from mltrain.trainers.buffer_guard import BufferGuard
-from mltrain.trainers.ema import EMA
+from mltrain.trainers.ema import EMA, averaged_copy
 from mltrain.trainers.finite import FiniteWatch
 from mltrain.trainers.nonfinite import NonFiniteLossError
 
@@ -166,7 +166,7 @@ class Assigning(torch.nn.Module):
 
 def test_a_buffer_that_is_assigned_is_put_back_and_followed() -> None:
     model = torch.nn.Sequential(Assigning())
-    average, guard = EMA(model, 0.9), BufferGuard(model)
+    average, guard = EMA(averaged_copy(model), model, 0.9), BufferGuard(model)
     model(torch.full((2, 3), 4.0))
     guard.keep()
     average.update()

@@ -50,9 +50,9 @@ if "saving_witness" not in CALLBACKS.names():
 def test_training_goes_on_while_the_disk_is_slow(train_vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     release.clear()
 
-    def write_slowly(folder: Path) -> None:
+    def write_slowly(folder: Path, known: Any) -> None:
         assert release.wait(60), "training waits for the disk"
-        write_manifest(folder)
+        write_manifest(folder, known)
 
     monkeypatch.setattr(store_module, "write_manifest", write_slowly)
     run = train_vectors({**TWO_A_RUN, "checkpointing.keep_last": 9, "callbacks": {"saving_witness": {}}})
@@ -69,12 +69,12 @@ def test_a_save_that_fails_stops_the_run_in_one_line_and_the_run_continues(
     straight = train_vectors({**TWO_A_RUN, "run.name": "straight"})
     written = 0
 
-    def write_twice(folder: Path) -> None:
+    def write_twice(folder: Path, known: Any) -> None:
         nonlocal written
         written += 1
         if written > 2:
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
-        write_manifest(folder)
+        write_manifest(folder, known)
 
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "write_manifest", write_twice)

@@ -1,0 +1,72 @@
+"""How the weights of a model lie on the processes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from mltrain.checkpoints.parts import Place
+from mltrain.trainers.updates import Update, new_update
+
+__all__ = ["Layout"]
+
+
+class Layout:
+    """Whole weights on each process: one device, or several that DDP keeps equal.
+
+    Class attributes:
+        exchanges_weights: forward passes do, so that all processes must do the same number of them.
+
+    Args:
+        accelerator: of the run.
+    """
+
+    exchanges_weights: ClassVar[bool] = False
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._is_main: bool = accelerator.is_main_process
+
+    @property
+    def writers(self) -> int:
+        """How many processes write a part of each checkpoint: the first so many."""
+        return 1
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Return a new model where an optimizer can be built for it."""
+        return model.to(self._accelerator.device)
+
+    def prepare(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
+    ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
+        """Return the model as it is called, the optimizer whose state counts, and how steps are taken.
+
+        Args:
+            model: from `place`; it stays the one whose parameters are trained.
+            optimizer: of the model.
+            max_norm: clip gradients to this 2-norm, or None.
+        """
+        prepared_model, prepared_optimizer = self._accelerator.prepare(model, optimizer)
+        return prepared_model, *new_update(self._accelerator, optimizer, prepared_optimizer, max_norm)
+
+    def divide(self, model: nn.Module) -> nn.Module:
+        """Return a second model, such as an average, laid out like the one that was prepared."""
+        return model
+
+    def forget_gathered(self, model: nn.Module) -> None:
+        """Drop weights that a forward pass without a backward pass has gathered: they would not see later changes."""
+
+    def own(self, tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Place]]:
+        """Return what this process, one of the `writers`, writes of a state, and the places of what are parts."""
+        return tensors, {}
+
+    def whole_state(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
+        """Return a model's state dict in whole tensors, or None on processes that need not have it.
+
+        Every process must call it; the main one has it in any case.
+        """
+        return model.state_dict()
