@@ -12,9 +12,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mltrain.core.logging import LogContext, log
 from mltrain.core.seeding import mix
+from mltrain.data.batches import Batch
 from mltrain.data.loader import TrainingStream, Window
+from mltrain.tasks.base import Losses
 from mltrain.trainers.attempts import Attempts
 from mltrain.trainers.devices import seed_everything
 from mltrain.trainers.evaluation import evaluate, evaluate_in_memory
@@ -48,13 +52,11 @@ class Trainer(TrainerParts):
             with _AS_IS if number == window.num_microbatches else self.accelerator.no_sync(self.model):
                 with self.autocast():
                     losses = self.task.losses(self.model, batch)
+                if not filler:
+                    self._take_in(losses, batch, weights, microbatch=number - 1)
+                if number == window.num_microbatches:
+                    self.processes.begin_agreement(self.finite, self.stop)  # under way during the backward pass
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
-            if filler:
-                continue
-            if self.finite.watch(losses.values, step=step, microbatch=number - 1):
-                self.meter.leave_out(losses)
-            else:
-                self.meter.add(losses, batch, weights)
         self.processes.agree_on_step(self.finite, self.stop)
         self._update()
 
@@ -190,6 +192,13 @@ class Trainer(TrainerParts):
 
     # ---- pieces of a step ------------------------------------------------------------------------------------------
 
+    def _take_in(self, losses: Losses, batch: Batch, weights: torch.Tensor | None, *, microbatch: int) -> None:
+        """Look at the losses of a microbatch, and count them in."""
+        if self.finite.watch(losses.values, step=self.position.step, microbatch=microbatch):
+            self.meter.leave_out(losses)
+        else:
+            self.meter.add(losses, batch, weights)
+
     def _update(self) -> None:
         """Take the optimizer step, unless the loss or the gradient forbids it."""
         self.updating = True
@@ -205,9 +214,10 @@ class Trainer(TrainerParts):
 
     def _check_steps(self) -> None:
         """Raise NonFiniteLossError for a step since the last call, where bad losses are not known at once."""
-        step = self.finite.first_bad_step(self.position.step)
-        if step is not None:
-            raise late_error(self, step)
+        if not self.finite.immediate:
+            found = self.processes.gather(self.finite.first_bad_step(self.position.step))
+            if steps := [step for step in found if step is not None]:
+                raise late_error(self, min(steps))
 
     def _flush_metrics(self) -> None:
         if self.recorder is not None:

@@ -37,7 +37,7 @@ class Layout:
         return 1
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Return a new model where an optimizer can be built for it."""
+        """Return a new model, on the host so far, as it lies on the processes from now on."""
         return model.to(self._accelerator.device)
 
     def prepare(
@@ -52,10 +52,6 @@ class Layout:
         """
         prepared_model, prepared_optimizer = self._accelerator.prepare(model, optimizer)
         return prepared_model, *new_update(self._accelerator, optimizer, prepared_optimizer, max_norm)
-
-    def divide(self, model: nn.Module) -> nn.Module:
-        """Return a second model, such as an average, laid out like the one that was prepared."""
-        return model
 
     def forget_gathered(self, model: nn.Module) -> None:
         """Drop weights that a forward pass without a backward pass has gathered: they would not see later changes."""

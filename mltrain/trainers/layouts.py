@@ -36,6 +36,12 @@ def check_layout(accelerator: Accelerator) -> None:
             where="fsdp_version",
             fix="Set fsdp_version: 2 in the file for Accelerate, as accelerate_configs/fsdp2.yaml does.",
         )
+    if kind == DistributedType.FSDP and accelerator.state.fsdp_plugin.activation_checkpointing:
+        raise HardwareError(
+            "FSDP was launched with its own activation checkpointing",
+            where="fsdp_activation_checkpointing",
+            fix="Leave it out of the file for Accelerate, and set training.gradient_checkpointing: true.",
+        )
     if kind not in (*_WHOLE, DistributedType.FSDP):
         raise HardwareError(
             f"{kind.value} was launched, for which mltrain has no way to keep weights and checkpoints",

@@ -73,7 +73,8 @@ class TrainerParts(TrainerHooks):
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
         self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
-        self.processes, self.layout = Processes(self.accelerator), new_layout(self.accelerator)
+        self.processes = Processes(self.accelerator, training.collective_timeout_s)
+        self.layout = new_layout(self.accelerator)
         self.is_main = self.processes.is_main
         self.reseed = reseeder(self.device, self.processes.rank)
         self._step_key = self.random_key("steps")
@@ -83,7 +84,7 @@ class TrainerParts(TrainerHooks):
         self.nonfinite = NonFinitePolicy(training.on_nonfinite)
         self.finite = FiniteWatch(
             self.device,
-            immediate=self.device.type == "cpu" or self.processes.count > 1 or training.on_nonfinite != "stop",
+            immediate=self.device.type == "cpu" or training.on_nonfinite != "stop",
             num_steps=config.tracking.log_every_n_steps,
         )
 
@@ -95,15 +96,16 @@ class TrainerParts(TrainerHooks):
 
         # Initial weights of every rank come from the seed alone.
         seed_everything(stream_key(config.seed, "initial weights"))
-        self.plain_model = self.layout.place(self.task.build_model())
-        self.adaptations = self.adapt(self.plain_model)
+        model = self.task.build_model()
+        self.adaptations = self.adapt(model)
+        average = averaged_copy(model) if training.ema.enabled else None
+        self.plain_model = self.layout.place(model)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
         self.schedule = Schedule(
             config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
         )
-        average = averaged_copy(self.plain_model) if training.ema.enabled else None
         self.model, self.optimizer, self.update = self.prepare(self.plain_model, optimizer)
-        self.ema = None if average is None else EMA(self.layout.divide(average), self.plain_model, training.ema.decay)
+        self.ema = None if average is None else EMA(self.layout.place(average), self.plain_model, training.ema.decay)
         self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
         self.buffer_guard = BufferGuard(self.plain_model)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -22,13 +24,22 @@ _EARLY = 1
 
 
 class Processes:
-    """This process among those of the run. With one process every method answers at once."""
+    """This process among those of the run. With one process every method answers at once.
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    What they agree on goes from host to host: through a GPU each word would wait for all that it has still to compute.
+
+    Args:
+        accelerator: of the run.
+        timeout_s: how long one waits for another; None: as long as torch does by itself.
+    """
+
+    def __init__(self, accelerator: Accelerator, timeout_s: float | None = None) -> None:
         self.rank: int = accelerator.process_index
         self.count: int = accelerator.num_processes
         self.is_main = self.rank == 0
         self._accelerator = accelerator
+        self._timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
+        self._offer: tuple[torch.Tensor, dist.Work] | None = None
         self._agreed = False
 
     def agree(self, stop: Stop) -> bool:
@@ -37,10 +48,20 @@ class Processes:
             self._take(self._maximum(_encode(stop)), stop)
         return stop.status is not None
 
-    def agree_on_step(self, finite: FiniteWatch, stop: Stop) -> None:
-        """Spread a bad loss, and the wish to stop, before the optimizer step. Every process must call it."""
+    def begin_agreement(self, finite: FiniteWatch, stop: Stop) -> None:
+        """Send word of a bad loss, and of the wish to stop, while this process goes on. Every process must call it."""
         if self.count > 1:
-            code, bad = self._maxima(_encode(stop), int(finite.bad))
+            codes = torch.tensor([_encode(stop), int(finite.bad)])
+            work = dist.all_reduce(codes, op=dist.ReduceOp.MAX, group=self._hosts, async_op=True)
+            self._offer = codes, work
+
+    def agree_on_step(self, finite: FiniteWatch, stop: Stop) -> None:
+        """Take in what all have sent word of, before the optimizer step."""
+        if self._offer is not None:
+            codes, work = self._offer
+            self._offer = None
+            work.wait()
+            code, bad = codes.tolist()
             finite.bad = bad > 0
             self._take(code, stop)
             self._agreed = code > 0
@@ -58,7 +79,7 @@ class Processes:
         if self.count == 1:
             return [value]
         gathered: list[Any] = [None] * self.count
-        dist.all_gather_object(gathered, value)
+        dist.all_gather_object(gathered, value, group=self._hosts)
         return gathered
 
     def from_main(self, value: T) -> T:
@@ -66,7 +87,7 @@ class Processes:
         if self.count == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        dist.broadcast_object_list(values, src=0, group=self._hosts)
         return values[0]
 
     def done_by_main(self, work: Callable[[], T]) -> T:
@@ -101,13 +122,18 @@ class Processes:
         """Return when every process has come here."""
         self._accelerator.wait_for_everyone()
 
-    def _maximum(self, code: int) -> int:
-        return self._maxima(code)[0]
+    @cached_property
+    def _hosts(self) -> dist.ProcessGroup | None:
+        """The group in which hosts talk; None is torch's word for the one of all processes."""
+        if self._accelerator.device.type == "cpu":
+            return None
+        group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=self._timeout)
+        return group
 
-    def _maxima(self, *codes: int) -> list[int]:
-        tensor = torch.tensor(codes, device=self._accelerator.device)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return [int(code) for code in tensor.tolist()]
+    def _maximum(self, code: int) -> int:
+        tensor = torch.tensor(code)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self._hosts)
+        return int(tensor)
 
     @staticmethod
     def _take(code: int, stop: Stop) -> None:

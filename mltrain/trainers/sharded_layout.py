@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mltrain.checkpoints.parts import Place, is_divided, own_parts
@@ -31,14 +31,13 @@ class ShardedLayout(Layout):
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__(accelerator)
-        plugin = accelerator.state.fsdp_plugin
-        # All processes have the same weights from the seed: to send them would be for nothing, and buffers cannot be.
-        plugin.cpu_ram_efficient_loading = False
+        self._plugin = plugin = accelerator.state.fsdp_plugin
+        precision = MixedPrecisionPolicy()
         if accelerator.mixed_precision != "no":
-            # Accelerate would add up gradients in the smaller type, whose sum depends on how a window is cut.
-            plugin.mixed_precision_policy = MixedPrecisionPolicy(
-                param_dtype=_COMPUTED_IN[accelerator.mixed_precision], reduce_dtype=torch.float32
-            )
+            # Gradients added up in the smaller type, as Accelerate has it, would depend on how a window is cut.
+            computed_in = _COMPUTED_IN[accelerator.mixed_precision]
+            precision = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32)
+        self._settings = {"offload_policy": plugin.cpu_offload, "mp_policy": precision}
 
     @property
     def writers(self) -> int:
@@ -47,20 +46,24 @@ class ShardedLayout(Layout):
         return count
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Leave the model on the host: a device may have no room for more than its part."""
+        """Divide a model in place, by the modules that the settings for Accelerate name; what remains is one part more.
+
+        Accelerate's own way begins with embeddings, and cannot divide a model whose settings name what holds them.
+        """
+        self._plugin.set_auto_wrap_policy(model)
+        is_named = fsdp2_prepare_auto_wrap_policy(self._plugin, model) or (lambda _: False)
+        # What a module holds comes before the module.
+        for module in reversed(list(model.modules())[1:]):
+            if is_named(module):
+                fully_shard(module, reshard_after_forward=self._plugin.reshard_after_forward, **self._settings)
+        fully_shard(model, **self._settings)
         return model
 
     def prepare(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
     ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
-        """Divide the model in place, and the optimizer's parameters with it."""
-        prepared_model, _ = self._accelerator.prepare(model, optimizer)
-        return prepared_model, optimizer, ShardedUpdate(optimizer, max_norm)
-
-    def divide(self, model: nn.Module) -> nn.Module:
-        """Divide a second model in place."""
-        divided: nn.Module = fsdp2_prepare_model(self._accelerator, model)
-        return divided
+        """Return them as they are."""
+        return model, optimizer, ShardedUpdate(optimizer, max_norm)
 
     def forget_gathered(self, model: nn.Module) -> None:
         """Leave this process with its parts alone."""
