@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 __all__ = [
+    "TOLD_ELSEWHERE",
     "CheckpointError",
     "ConfigError",
     "DataError",
     "HardwareError",
+    "LostProcessError",
     "MltrainError",
     "RunFolderError",
     "SignalError",
     "one_line",
 ]
+
+# A note on an error of one process that another process of the same machine prints.
+TOLD_ELSEWHERE = "Another process of the run tells this."
 
 
 def one_line(text: object) -> str:
@@ -69,6 +74,32 @@ class CheckpointError(MltrainError):
 
 class RunFolderError(MltrainError):
     """A run folder cannot be created, locked or continued."""
+
+
+class LostProcessError(MltrainError):
+    """Another process of the run has died, hangs, has failed or cannot be reached, so that this one cannot go on.
+
+    Args:
+        what, where, fix: see `MltrainError`.
+        timed_out: whether it has not answered in time; else its connection is gone.
+        told_by: the rank of the process that prints it.
+        exit_code: what the process ends with; 2 where the other has met something the user must mend.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        fix: str | None = None,
+        timed_out: bool = False,
+        told_by: int = 0,
+        exit_code: int = 75,
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.timed_out, self.told_by, self.exit_code = timed_out, told_by, exit_code
 
 
 class SignalError(KeyboardInterrupt):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mltrain.core.control_group import cpu_quota
 from mltrain.core.errors import HardwareError
+from mltrain.core.world_size import check_world_size
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "as_if_launched",
+    "automatic_workers",
     "check_device",
+    "cpu_computes_bf16",
     "describe_hardware",
     "instruction_set",
     "process_count",
@@ -24,27 +30,40 @@ __all__ = [
 ]
 
 _MAX_AUTO_WORKERS = 8
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
     """Return the number of cores this process may use: by its affinity, and by its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _CPU_QUOTA.read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control group of version 2, or "max": no quota
-        return cores
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def process_count() -> int:
-    """Return the number of processes that a launcher started for this run; 1 without a launcher."""
+    """Return the number of processes that a launcher started for this run; 1 without a launcher.
+
+    Raises:
+        HardwareError: it is none, or another number was asked for.
+    """
     count = os.environ.get("WORLD_SIZE") or "1"
     if not count.isdecimal() or int(count) < 1:
         raise HardwareError(
             f"{count!r} is no number of processes", where="WORLD_SIZE", fix="Unset it, or let a launcher set it."
         )
+    check_world_size(int(count))
     return int(count)
+
+
+@contextlib.contextmanager
+def as_if_launched(processes: int) -> Iterator[None]:
+    """Let checks see as many processes as will be launched."""
+    before = os.environ.get("WORLD_SIZE")
+    os.environ["WORLD_SIZE"] = str(processes)
+    try:
+        yield
+    finally:
+        del os.environ["WORLD_SIZE"]
+        os.environ.update({} if before is None else {"WORLD_SIZE": before})
 
 
 def worker_count(wish: int | str, *, local_processes: int) -> int:
@@ -56,7 +75,12 @@ def worker_count(wish: int | str, *, local_processes: int) -> int:
     """
     if isinstance(wish, int):
         return wish
-    share = usable_cores() // max(1, local_processes)
+    return automatic_workers(usable_cores(), local_processes=local_processes)
+
+
+def automatic_workers(cores: int, *, local_processes: int) -> int:
+    """Return the number of loader processes of one of the training processes that share these cores."""
+    share = cores // max(1, local_processes)
     # One core alone is better spent in the training process itself.
     return 0 if share < 2 else min(_MAX_AUTO_WORKERS, share)
 
@@ -140,7 +164,7 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
-        "bf16": torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),  # type: ignore[no-untyped-call]
+        "bf16": cpu_computes_bf16(),
         "tf32": False,
     }
     if device.type == "cuda":
@@ -154,6 +178,18 @@ def describe_hardware(device: torch.device) -> dict[str, Any]:
             "tf32": properties.major >= 8,
         }
     return facts
+
+
+def cpu_computes_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 by itself; without, torch emulates it, slower than float32."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN says that it supports bfloat16 with any AVX-512: most of these emulate it.
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
 
 
 def instruction_set() -> str:

@@ -1,5 +1,7 @@
 """The log: coloured lines on a terminal, plain ones in `logs/train.log`, each with time, level, epoch and phase.
 
+Of several processes the first one has these two; the others have `logs/rank_1.log` and so on.
+
 Passwords in addresses are hidden in every line, those of errors and tracebacks too.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import os
 import sys
 from collections.abc import Iterator
@@ -115,9 +118,13 @@ def console_is_open() -> bool:
 def console_log() -> Iterator[None]:
     """Show the log on standard error while the block runs; one that is open, as the command line's, stays as it is.
 
-    Of several processes the first one alone shows it.
+    Of several processes the first one alone shows it. The others keep their lines for the file that they open.
     """
-    if os.environ.get("RANK", "0") != "0" or console_is_open():
+    if os.environ.get("RANK", "0") != "0":
+        with _kept():
+            yield
+        return
+    if console_is_open():
         yield
         return
     level, propagate = log.level, log.propagate
@@ -131,10 +138,31 @@ def console_log() -> Iterator[None]:
         log.propagate = propagate
 
 
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Keep the lines of the block for a file that is opened in it, in place of showing warnings on standard error."""
+    keeper = logging.handlers.MemoryHandler(sys.maxsize, flushLevel=sys.maxsize)
+    level, propagate = log.level, log.propagate
+    log.addHandler(keeper)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(keeper)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
 def open_file_log(path: Path) -> logging.Handler:
     """Append the log, down to its finest level, to a file as well; returns the handler for `close_log`."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # another machine may not see the first one's folders
     handler = _FileLog(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Formatter(colour=False))
+    for keeper in [keeper for keeper in log.handlers if isinstance(keeper, logging.handlers.MemoryHandler)]:
+        keeper.setTarget(handler)
+        keeper.close()
+        log.removeHandler(keeper)
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
     return handler

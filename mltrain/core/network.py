@@ -1,4 +1,4 @@
-"""Sockets of processes that work together: on one machine they stay on its loopback interface."""
+"""Sockets of processes that work together: the interface that they use is the one that leads to all of them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,35 @@ _VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def stay_on_this_machine() -> None:
-    """Bind the sockets of gloo and NCCL to the loopback interface, where a launcher started all processes here.
+    """Bind the sockets of gloo and NCCL to one interface: the loopback where a launcher started all processes here.
 
-    What the environment says already stays. Must run before the processes join their group. The launcher's own store,
-    through which they find each other, is not reached by this: torch opens it on every interface.
+    With several machines it is the one that leads to the first: a machine's own name mostly means its loopback, where
+    the others do not reach it. What the environment says already stays. Must run before the processes join their group.
     """
     here, everywhere = os.environ.get("LOCAL_WORLD_SIZE"), os.environ.get("WORLD_SIZE", "1")
-    loopback = _loopback()
-    if here == everywhere != "1" and loopback is not None:
+    if here is None or everywhere == "1" or all(name in os.environ for name in _VARIABLES):
+        return
+    address = "127.0.0.1" if here == everywhere else _own_address(os.environ.get("MASTER_ADDR"))
+    interface = _interface(address)
+    if interface is not None:
         for name in _VARIABLES:
-            os.environ.setdefault(name, loopback)
+            os.environ.setdefault(name, interface)
 
 
-def _loopback() -> str | None:
-    """Return the name of the interface that has 127.0.0.1."""
+def _own_address(other: str | None) -> str | None:
+    """Return the address by which this machine talks to another one, which may be itself; None: there is no way."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(other, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(place)  # sends nothing: it only chooses the way
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def _interface(address: str | None) -> str | None:
+    """Return the name of the interface that has an address."""
     for name, addresses in psutil.net_if_addrs().items():
-        if any(found.family == socket.AF_INET and found.address == "127.0.0.1" for found in addresses):
+        if any(found.address.partition("%")[0] == address for found in addresses):
             return str(name)
     return None

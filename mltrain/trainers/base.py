@@ -109,7 +109,8 @@ class Trainer(TrainerParts):
         self.timing.train_s += time.perf_counter() - started
         if not stopped and self.position.window < self.steps_per_epoch:
             self.stop.request("early_stopped", self.limit_text())
-        return not stopped and self.stop.status is None
+        # Not by the wish to stop, which may have come on one process only since they agreed.
+        return not stopped and self.position.window == self.steps_per_epoch
 
     def _validate(self) -> bool:
         """Validate, and close the epoch; returns whether it came to its end."""
@@ -142,7 +143,7 @@ class Trainer(TrainerParts):
                 to_device=self.to_device,
                 weights=self.weighing.of_batch,
                 autocast=self.autocast,
-                interrupted=lambda: self.processes.agree(self.stop) and self.stop.status == "interrupted",
+                interrupted=lambda: self.processes.agree(self.stop) == "interrupted",
             ),
         )
         self.layout.forget_gathered(self.evaluated_model)

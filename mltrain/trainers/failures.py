@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mltrain.core.errors import HardwareError, MltrainError, RunFolderError
+from mltrain.core.errors import HardwareError, LostProcessError, MltrainError, RunFolderError
 from mltrain.trainers.memory import is_out_of_memory
 
 __all__ = ["explained", "in_words"]
@@ -26,6 +26,17 @@ class _Known:
 
 
 _CONTINUE = "Its own output says why, if anything does. Continue with --resume: the checkpoints are whole."
+
+# What gloo, NCCL and the store say when the connection to another process is gone, or when it does not answer in time.
+_CLOSED = re.compile(
+    r"gloo(?s:.*)(Connection (closed|reset|refused|timed out)|Broken pipe|No route to host|(Host|Network) is \w+"
+    r"|Read error|Write error|Socket closed)|remote process exited"
+    r"|NCCL(?s:.*)(connection closed|Connection reset)|(recvValue|sendBytes) failed|failed to recv, got 0 bytes"
+)
+_TIMED_OUT = re.compile(
+    r"gloo(?s:.*)(Timed out waiting|(Read|Write) timeout)|Application timeout caused pair closure"
+    r"|collective operation timeout|wait timeout after"
+)
 
 _KNOWN = (
     _Known(
@@ -62,21 +73,6 @@ _KNOWN = (
         "batch norm cannot learn from one value: a microbatch has a single example whose map is one pixel",
         "training.batch_size",
         "Choose one that leaves more than one example to the last window, or larger images.",
-    ),
-    _Known(
-        RuntimeError,
-        r"gloo(?s:.*)(Connection (closed|reset) by|Broken pipe|Connection refused)|remote process exited"
-        r"|NCCL(?s:.*)(connection closed|Connection reset)|(recvValue|sendBytes) failed",
-        "another process of the run has died",
-        None,
-        _CONTINUE,
-    ),
-    _Known(
-        RuntimeError,
-        r"gloo(?s:.*)Timed out waiting|collective operation timeout|wait timeout after",
-        "another process of the run has not answered within this time (it hangs, or is slower)",
-        "training.collective_timeout_s",
-        "Continue with --resume: the checkpoints are whole. Raise it if that process was at work.",
     ),
     _Known(
         RuntimeError,
@@ -128,7 +124,19 @@ def explained(error: BaseException) -> MltrainError | None:
         found = re.search(known.pattern, text) if isinstance(error, known.kind) else None
         if found is not None:
             return HardwareError(known.what.format(**found.groupdict()), where=known.where, fix=known.fix)
-    return None
+    return _lost(text) if isinstance(error, RuntimeError) else None
+
+
+def _lost(text: str) -> LostProcessError | None:
+    """Return what an error in an exchange says of the other processes: a connection is gone, or time has run out."""
+    if _TIMED_OUT.search(text):
+        return LostProcessError(
+            "another process of the run has not answered within this time (it hangs, or is slower)",
+            where="training.collective_timeout_s",
+            fix="Continue with --resume: the checkpoints are whole. Raise it if that process was at work.",
+            timed_out=True,
+        )
+    return LostProcessError("another process of the run has died", fix=_CONTINUE) if _CLOSED.search(text) else None
 
 
 @contextlib.contextmanager

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 import torch
 
 from mltrain.config.section import DataSection
 from mltrain.core.hardware import usable_cores, worker_count
 from mltrain.core.logging import log
+from mltrain.core.shared_memory import SHARED_MEMORY, fitting_workers, free_shared_memory
 from mltrain.data.loader import Batch, LoaderSettings
 
-__all__ = ["choose_loader_settings", "free_shared_memory", "local_process_count", "tensor_bytes"]
+__all__ = ["choose_loader_settings", "local_process_count", "tensor_bytes"]
 
 _PREFETCH = 2
-_SHARED_MEMORY = Path("/dev/shm")
-# A training and an evaluation loader hold batches at the same time, and others use shared memory too.
-_LOADERS, _USABLE_SHARE = 2, 0.5
 
 
 def choose_loader_settings(
@@ -38,11 +34,11 @@ def choose_loader_settings(
     """
     wish = worker_count(section.num_workers, local_processes=local_processes)
     prefetch_wish = _PREFETCH if section.prefetch_factor == "auto" else section.prefetch_factor
-    workers, prefetch = _fitting(wish, prefetch_wish, batch_bytes, free_shared_memory(), local_processes)
+    workers, prefetch = fitting_workers(wish, prefetch_wish, batch_bytes, free_shared_memory(), local_processes)
     if is_main and workers < wish:
         log.warning(
             "data.num_workers is %d instead of %d: batches of %.1f MiB would not fit into the free part of %s.",
-            workers, wish, batch_bytes / 2**20, _SHARED_MEMORY,
+            workers, wish, batch_bytes / 2**20, SHARED_MEMORY,
         )  # fmt: skip
     if is_main and workers > usable_cores():
         log.warning(
@@ -51,14 +47,6 @@ def choose_loader_settings(
         )  # fmt: skip
     pin = device.type == "cuda" if section.pin_memory == "auto" else section.pin_memory
     return LoaderSettings(num_workers=workers, pin_memory=pin and torch.cuda.is_available(), prefetch_factor=prefetch)
-
-
-def free_shared_memory() -> int | None:
-    """Return the free bytes of shared memory; None where the system has no folder for it and sets no such limit."""
-    try:
-        return shutil.disk_usage(_SHARED_MEMORY).free
-    except OSError:
-        return None
 
 
 def local_process_count(processes: int) -> int:
@@ -70,14 +58,3 @@ def local_process_count(processes: int) -> int:
 def tensor_bytes(batch: Batch) -> int:
     """Return the bytes that the tensors of a batch hold."""
     return sum(tensor.numel() * tensor.element_size() for tensor in batch.values() if isinstance(tensor, torch.Tensor))
-
-
-def _fitting(workers: int, prefetch: int, batch_bytes: int, free: int | None, processes: int) -> tuple[int, int]:
-    """Return the most workers, up to those wished, and the most prefetching that fit."""
-    if free is None or batch_bytes == 0:
-        return workers, prefetch
-    batches = int(_USABLE_SHARE * free / (_LOADERS * processes * batch_bytes))
-    if workers * prefetch <= batches:
-        return workers, prefetch
-    workers = min(workers, batches)
-    return workers, max(1, min(prefetch, batches // workers)) if workers else prefetch

@@ -42,7 +42,16 @@ def check_private_config(config: Config) -> None:
             where="training.dp.noise_multiplier",
             fix="Leave it out and set training.dp.target_epsilon, or train with trainer_type: accelerate.",
         )
-
+    for key, wished in (
+        ("training.compile.enabled", config.training.compile.enabled),
+        ("training.gradient_checkpointing", config.training.gradient_checkpointing),
+    ):
+        if wished:
+            raise ConfigError(
+                "is true: dp watches each layer being called once, forward and backward, to clip each example",
+                where=key,
+                fix="Leave it out.",
+            )
     if config.reproducibility.tf32:
         raise ConfigError(
             "is true: norms that are wrong by a thousandth do not bound what an example adds",

@@ -42,11 +42,16 @@ class Processes:
         self._offer: tuple[torch.Tensor, dist.Work] | None = None
         self._agreed = False
 
-    def agree(self, stop: Stop) -> bool:
-        """Return whether any process wishes to stop; all learn why. Every process must call it."""
-        if self.count > 1:
-            self._take(self._maximum(_encode(stop)), stop)
-        return stop.status is not None
+    def agree(self, stop: Stop) -> str | None:
+        """Return the end that any process wishes for; all learn why. Every process must call it.
+
+        It is not `stop.status`, which a signal, or the end of `training.max_time`, may change on one process meanwhile.
+        """
+        if self.count == 1:
+            return stop.status
+        code = self._maximum(_encode(stop))
+        self._take(code, stop)
+        return None if code == 0 else "early_stopped" if code == _EARLY else "interrupted"
 
     def begin_agreement(self, finite: FiniteWatch, stop: Stop) -> None:
         """Send word of a bad loss, and of the wish to stop, while this process goes on. Every process must call it."""

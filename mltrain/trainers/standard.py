@@ -17,7 +17,7 @@ def refuse_many_processes(name: str) -> None:
         raise HardwareError(
             f"{name} trains in one process, but {process_count()} were launched",
             where="training.trainer_type",
-            fix="Set training.trainer_type: accelerate, or launch one process.",
+            fix="Add --trainer accelerate, or launch one process.",
         )
 
 

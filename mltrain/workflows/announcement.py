@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mltrain.core.logging import log
 from mltrain.trainers.base import Trainer
+from mltrain.workflows.rank_facts import differences_between_ranks
 
 __all__ = ["announce"]
 
 
-def announce(trainer: Trainer, hardware: Mapping[str, Any]) -> None:
+def announce(trainer: Trainer, ranks: Sequence[Mapping[str, Any]]) -> None:
     """Log the run's plan, and warnings about settings that are allowed but rarely meant.
 
     Args:
         trainer: set up, before its first step.
-        hardware: what `describe_hardware` gave.
+        ranks: what `gather_rank_facts` gave.
     """
     config = trainer.config
     sizes = ", ".join(f"{split} {len(dataset)}" for split, dataset in trainer.loaders.splits.items())
     log.info("Run %s, trainer %s, %d process(es).", trainer.folder.name, trainer.name, trainer.processes.count)
-    log.info("Device %s.", _device(hardware))
+    log.info("Device %s.", _device(ranks[0]["hardware"]))
+    if len(ranks) > 1:
+        hosts = len({facts["host"] for facts in ranks})
+        log.info("The processes are on %d machine(s) and exchange tensors by %s.", hosts, ranks[0]["backend"])
     log.info("Samples: %s. Model: %s with %s.", sizes, config.model.architecture, _parameters(trainer))
     log.info("%d steps an epoch of %s. %s", trainer.steps_per_epoch, trainer.window_text(), _loading(trainer))
     for line in trainer.adaptations:
         log.info("%s", line)
     _warn(trainer)
+    if differences := differences_between_ranks(ranks):
+        log.warning("Processes differ in what bears on the bits of the result: %s.", "; ".join(differences))
 
 
 def _device(facts: Mapping[str, Any]) -> str:

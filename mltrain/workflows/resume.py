@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "complete_summary",
     "find_named",
     "find_resume_point",
+    "own_values",
 ]
 
 # Keys whose values make up what is learned; a run that continues with others would be neither the old nor a new one.
@@ -79,10 +80,18 @@ _FINISHED = ("completed", "early_stopped")
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A run folder and the checkpoint to continue from; None: from the beginning, for want of a checkpoint."""
+    """Where a run continues.
+
+    folder: of the run.
+    checkpoint: to continue from; None: from the beginning, for want of one.
+    kept: keys and values of the run's configuration that stay in its folder, though this segment has others.
+    notice: what of this segment differs from the run, for people; or nothing.
+    """
 
     folder: RunFolder
     checkpoint: Path | None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    notice: str = ""
 
 
 def find_resume_point(target: Path) -> ResumePoint:
@@ -148,7 +157,7 @@ def _is_of(run: Path, config: Config) -> bool:
 
 
 def _changed(run: Path, config: Config) -> list[str]:
-    then, now = _flat(_resolved(run, config)), _flat(config.model_dump())
+    then, now = _flat(own_values(run, config)), _flat(config.model_dump())
     return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
 
 
@@ -184,7 +193,7 @@ def changes_since(
     Raises:
         ConfigError: something differs that must not.
     """
-    then = _flat(_resolved(folder.path, config))
+    then = _flat(own_values(folder.path, config))
     now = _flat(config.model_dump())
     changed = {key: [then.get(key), now.get(key)] for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
     metadata = read_json(folder.metadata)
@@ -236,7 +245,7 @@ def changed_data(
     ]
 
 
-def _resolved(run: Path, config: Config) -> dict[str, Any]:
+def own_values(run: Path, config: Config) -> dict[str, Any]:
     """Return a run's configuration; keys that came into being since then have their defaults."""
     content = read_yaml(run / "config.yaml")[0]
     try:

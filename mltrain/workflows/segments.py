@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mltrain.config.schema import Config
@@ -22,7 +22,7 @@ def begin_segment(
     config: Config,
     point: ResumePoint | None,
     *,
-    hardware: Mapping[str, Any],
+    ranks: Sequence[Mapping[str, Any]],
     data: Mapping[str, Any],
     initial_weights: Mapping[str, str] | None,
     window_size: int,
@@ -32,21 +32,32 @@ def begin_segment(
 
     The summary of the segment before is kept in the new one: the run's own is about to say that it is running.
 
+    Args:
+        folder, config, point: the run, and where it continues, if it does.
+        ranks: what `gather_rank_facts` gave.
+        data, data_files: what it learns from.
+        initial_weights: where its first weights came from; None: they are drawn.
+        window_size: samples of an optimizer step.
+
     Raises:
         ConfigError: the run continues with something that must not change.
     """
     clear_leftovers(folder.path)
     packages = installed_packages()
-    facts = run_metadata(hardware=dict(hardware), data=dict(data), packages=packages)
+    facts = run_metadata(hardware=ranks[0]["hardware"], data=dict(data), packages=packages)
     segment = {name: facts[name] for name in ("created", "command_line", "git", "hardware")}
+    segment["ranks"] = list(ranks)
     weights = None if initial_weights is None else dict(initial_weights)
     metadata = {**facts, "initial_weights": weights, "window_size": window_size, "segments": [segment]}
     if point is not None:
         changes = changes_since(
             folder, config, data=data, data_files=data_files, initial_weights=weights, window_size=window_size
         )
+        if point.notice:
+            log.info("%s", point.notice)
         for key, (then, now_is) in changes.items():
-            log.warning("Changed since the run began: %s from %r to %r.", key, then, now_is)
+            if key not in point.kept:
+                log.warning("Changed since the run began: %s from %r to %r.", key, then, now_is)
         metadata = read_json(folder.metadata)
         start = point.checkpoint.name if point.checkpoint is not None else None
         earlier = read_json(folder.summary) if folder.summary.is_file() else None
@@ -56,5 +67,9 @@ def begin_segment(
     for path, flaw in data.get("left_out", {}).items():
         log.debug("Left out: %s: %s", path, flaw)
     write_json(folder.metadata, metadata)
-    write_text(folder.config, dump_yaml(config.model_dump()))
+    values = config.model_dump()
+    for key, value in (point.kept if point is not None else {}).items():
+        section, _, name = key.partition(".")
+        values[section][name] = value
+    write_text(folder.config, dump_yaml(values))
     write_text(folder.requirements, "".join(f"{name}=={version}\n" for name, version in packages.items()))

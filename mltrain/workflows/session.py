@@ -26,7 +26,7 @@ from mltrain.tracking.base import TRACKERS, Tracker
 from mltrain.tracking.metrics_log import MetricsLog, read_metrics
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.base import Trainer
-from mltrain.trainers.failures import explained
+from mltrain.trainers.rank_board import watched_ranks
 from mltrain.trainers.run_state import load_weights, metrics_length
 from mltrain.workflows.announcement import announce
 from mltrain.workflows.checks import best_metric
@@ -91,10 +91,14 @@ class Session:
         """
         max_time = self._config.training.max_time if self._is_main else None
         with contextlib.ExitStack() as stack:
+            board = stack.enter_context(watched_ranks(self._accelerator))
+            board.folder = self._folder.path
             recorder = None
             if self._is_main:
                 stack.enter_context(self._folder.lock())
-                stack.callback(close_log, open_file_log(self._folder.logs / "train.log"))
+            log_name = "train.log" if self._is_main else f"rank_{self._accelerator.process_index}.log"
+            stack.callback(close_log, open_file_log(self._folder.logs / log_name))
+            if self._is_main:
                 self._begin(point)
                 if point is not None and point.checkpoint is not None:
                     # Before the metrics are cut back to it: what is newer would lack them.
@@ -107,12 +111,14 @@ class Session:
                 trainer = self._trainer_class(
                     self._config, self._task, self._accelerator, self._folder, recorder, self._callbacks
                 )
+                board.position = lambda made=trainer: made.position  # type: ignore[misc]
                 stack.callback(trainer.loaders.close)
                 stack.callback(trainer.close)
                 with stop_on_signals(trainer.stop), stop_after(max_time, trainer.stop, started=started):
                     summary = self._train_and_review(trainer, point)
                 self.signal = trainer.stop.signal if summary["status"] == "interrupted" else None
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
+                board.met(error)
                 if trainer is None:
                     log.warning("Interrupted before training began: there is nothing to save.")
                 reason = "a second signal" if trainer is not None else "a signal before training began"
@@ -120,8 +126,8 @@ class Session:
                 summary = self._summary(trainer, "interrupted", reason=reason)
                 raise
             except BaseException as error:
-                log.debug("The run failed.", exc_info=True)
-                plain = explained(error) or error
+                plain = board.met(error)
+                log.debug("The run failed: %s", plain, exc_info=True)
                 self._write_reports_after_failure(trainer)
                 summary = self._summary(trainer, "failed", reason=f"{type(plain).__name__}: {plain}")
                 raise plain from error
@@ -143,8 +149,7 @@ class Session:
         if self._is_main:
             trainer.write_reports(self._folder.reports)
         # A signal after the last epoch may have reached one process only.
-        trainer.processes.agree(trainer.stop)
-        ended, reason = trainer.stop.status or "completed", trainer.stop.reason
+        ended, reason = trainer.processes.agree(trainer.stop) or "completed", trainer.stop.reason
         if ended == "interrupted":
             return self._interrupted(trainer)
         if ended == "early_stopped":

@@ -15,7 +15,7 @@ from mltrain.config.load import LoadedConfig, name_place
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.files import read_json
-from mltrain.core.hardware import set_determinism
+from mltrain.core.hardware import process_count, set_determinism
 from mltrain.core.logging import LogContext, console_log, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_early
 from mltrain.tasks.base import TASKS, Task
@@ -23,11 +23,14 @@ from mltrain.trainers.base import Trainer
 from mltrain.trainers.failures import in_words
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
+from mltrain.workflows.elastic import keep_window
+from mltrain.workflows.launch_state import note_run_folder
 from mltrain.workflows.request import ConfigLike, Request, as_path, read_request
 from mltrain.workflows.result import TrainResult
 from mltrain.workflows.resume import ResumePoint, check_num_epochs, complete_summary, find_named, find_resume_point
 from mltrain.workflows.run_name import run_name
 from mltrain.workflows.session import Session
+from mltrain.workflows.shared_folder import check_shared
 
 __all__ = ["TrainResult", "execute", "train"]
 
@@ -127,7 +130,7 @@ def _run(
         num_threads=switches.num_threads,
         tf32=switches.tf32,
     )
-    task = _checked_task(config, point, make_task, trainer_class)
+    task, config, point = _checked_task(loaded, point, make_task, trainer_class, auto=auto)
     callbacks = plugin_callbacks(config)
 
     accelerator = trainer_class.make_accelerator(config)
@@ -153,25 +156,38 @@ def _refuse_another_place(folder: RunFolder, loaded: LoadedConfig) -> None:
 
 
 def _checked_task(
-    config: Config, point: ResumePoint | None, make_task: Callable[[Config], Task], trainer_class: type[Trainer]
-) -> Task:
-    """Return the task, its data read and checked, which may take long."""
+    loaded: LoadedConfig,
+    point: ResumePoint | None,
+    make_task: Callable[[Config], Task],
+    trainer_class: type[Trainer],
+    *,
+    auto: bool,
+) -> tuple[Task, Config, ResumePoint | None]:
+    """Return the task, its data read and checked, which may take long; and what it is trained with, and from where."""
+    config = loaded.config
     try:
         task = make_task(config)
-        if point is not None and point.checkpoint is not None:
-            task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
+        if point is not None:
+            if point.checkpoint is not None:
+                task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
+            config, point = keep_window(loaded, point, auto=auto, group_size=task.group_size, processes=process_count())
         check_training(config, task)
         trainer_class.check_task(config, task, point.folder if point is not None else None)
     except KeyboardInterrupt:
         log.warning("Interrupted before training began: there is nothing to save.")
         raise
-    return task
+    return task, config, point
 
 
 def _folder(loaded: LoadedConfig, point: ResumePoint | None, *, auto: bool, is_main: bool) -> RunFolder:
     """Return the run's folder: made or found by the main process, told to the others."""
-    if point is not None:
-        return point.folder
+    folder = point.folder if point is not None else _new_folder(loaded, auto=auto, is_main=is_main)
+    check_shared(folder.path, is_main=is_main, is_new=point is None)
+    note_run_folder(folder.path)
+    return folder
+
+
+def _new_folder(loaded: LoadedConfig, *, auto: bool, is_main: bool) -> RunFolder:
     config = loaded.config
     paths: list[str | None] = [None]
     if is_main:

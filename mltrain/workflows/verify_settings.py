@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from mltrain.callbacks import position_marks
 from mltrain.config.load import LoadedConfig, name_place
 from mltrain.config.schema import Config, TrackerSection
 from mltrain.core.errors import ConfigError, MltrainError
-from mltrain.core.hardware import check_device
+from mltrain.core.hardware import as_if_launched, check_device
 from mltrain.core.logging import log
 from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import TASKS
@@ -84,7 +82,7 @@ def _checked_steps(config: Config, num_processes: int) -> int:
             where="training.trainer_type",
             fix="Set training.dp.reproducible=true to verify all else; such a run is not private.",
         )
-    with _launched(num_processes):
+    with as_if_launched(num_processes):
         trainer_class.check(config)
         task = TASKS.get(config.task)(config)
         check_training(config, task)
@@ -100,18 +98,6 @@ def _checked_steps(config: Config, num_processes: int) -> int:
             fix="Train longer, or in smaller batches.",
         )
     return steps
-
-
-@contextlib.contextmanager
-def _launched(num_processes: int) -> Iterator[None]:
-    """Let checks see as many processes as will be launched."""
-    before = os.environ.get("WORLD_SIZE")
-    os.environ["WORLD_SIZE"] = str(num_processes)
-    try:
-        yield
-    finally:
-        del os.environ["WORLD_SIZE"]
-        os.environ.update({} if before is None else {"WORLD_SIZE": before})
 
 
 def _warn_if_not_deterministic(config: Config) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mltrain.core import hardware
+from mltrain.core.control_group import cpu_quota
 from mltrain.core.errors import HardwareError
 from mltrain.core.hardware import (
     check_device,
@@ -52,8 +53,9 @@ def test_cores_are_those_of_the_process() -> None:
     [("max 1000", 16), ("4000 1000", 4), ("1500 1000", 1), ("500 1000", 1), ("99000 1000", 16), ("", 16)],
 )
 def test_cores_are_those_of_the_container(monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    Path("cpu.max").write_text(quota)
-    monkeypatch.setattr(hardware, "_CPU_QUOTA", Path("cpu.max"))
+    Path("sys/fs/cgroup").mkdir(parents=True)
+    Path("sys/fs/cgroup/cpu.max").write_text(quota)
+    monkeypatch.setattr(hardware, "cpu_quota", lambda: cpu_quota(Path()))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     assert usable_cores() == cores
 

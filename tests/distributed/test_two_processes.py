@@ -70,15 +70,17 @@ def test_history_is_the_same_and_written_once(pair: tuple[Path, Path]) -> None:
 
 
 def test_a_run_of_two_processes_continues_in_one(pair: tuple[Path, Path], train_vectors: Any) -> None:
-    """The window stays what it was: 2 processes x 2 x 2 becomes 1 x 2 x 4."""
-    changed = {"training.gradient_accumulation_steps": 4, "training.num_epochs": 4, "training.trainer_type": "standard"}
+    """The window stays what it was: 2 processes x 2 x 2 becomes 1 x 4 x 2."""
+    changed = {"training.num_epochs": 4, "training.trainer_type": "standard"}
     continued = train_vectors(changed, config=None, resume=pair[1])
     assert continued.summary["steps"] == 28
     assert continued.summary["num_processes"] == 1
+    changes = read_json(continued.folder / "metadata.json")["segments"][-1]["changes"]
+    assert changes["training.gradient_accumulation_steps"] == [2, 4]
 
 
 def test_another_window_is_refused(pair: tuple[Path, Path], train_vectors: Any) -> None:
-    with pytest.raises(ConfigError, match=r"batch_size x processes x gradient_accumulation_steps = 8, now it is 16"):
+    with pytest.raises(ConfigError, match=r"is 16, which does not fit the windows of this run: 8 samples"):
         train_vectors({"training.batch_size": 16, "training.num_epochs": 5}, config=None, resume=pair[0])
 
 
