@@ -55,6 +55,7 @@ bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.step_overhead
 	$(BIN)/python -m benchmarks.run_costs --only checkpoint
 	$(BIN)/python -m benchmarks.private_step
+	$(BIN)/python -m benchmarks.scaling
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

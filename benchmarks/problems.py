@@ -84,11 +84,35 @@ PRIVATE_NETWORKS = {
         16,
     ),
 }
+SCALED_NETWORKS = {
+    "conv": Network(
+        "simple_cnn with group norms, 16 x 16 images, windows of 64",
+        partial(PrivateReady, "simple_cnn", 3, 16, width=32),
+        (3, 16, 16),
+        64,
+    ),
+    "vit": Network(
+        "vit_tiny of 2 layers and width 96, 32 x 32 images, windows of 16",
+        partial(
+            PrivateReady,
+            "vit_tiny",
+            3,
+            32,
+            num_hidden_layers=2,
+            patch_size=8,
+            hidden_size=96,
+            intermediate_size=384,
+        ),
+        (3, 32, 32),
+        16,
+    ),
+}
 NETWORKS = {
     "mlp": Network("32-64-10 MLP, batch 4", _mlp, (32,), 4),
     "wide_mlp": Network("32-3000-3000-10 MLP, batch 4", _wide_mlp, (32,), 4),
     "cnn": Network("simple_cnn of width 16, 8 x 8 images, batch 32", _simple_cnn, (1, 8, 8), 32),
     **PRIVATE_NETWORKS,
+    **SCALED_NETWORKS,
 }
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "show-data": ("mltrain.cli.show_data", "draw what the model will see of the data, augmented"),
     "train": ("mltrain.cli.train", "train on one fold, from a YAML file"),
     "privacy": ("mltrain.cli.privacy", "say what privacy a configuration gives, before training"),
+    "scaling": ("mltrain.cli.scaling", "say what a model takes on one device to a thousand"),
+    "doctor": ("mltrain.cli.doctor", "say what this machine can do, and what to set for it"),
     "rerun": ("mltrain.cli.rerun", "train a run again and compare the results to the bit"),
     "verify-resume": ("mltrain.cli.verify_resume", "kill runs and see that they continue to the same bits"),
     "audit-privacy": ("mltrain.cli.audit_privacy", "attack the private step with canaries and compare with the claim"),

@@ -48,8 +48,7 @@ class Trainer(TrainerParts):
             batch = self.to_device(host_batch)
             filler = number > window.num_own
             weights = self.weighing.of_batch(host_batch, filler=filler)
-            # Gradients are exchanged on the last microbatch only.
-            with _AS_IS if number == window.num_microbatches else self.accelerator.no_sync(self.model):
+            with _AS_IS if number == window.num_microbatches else self.layout.more_to_come(self.model):
                 with self.autocast():
                     losses = self.task.losses(self.model, batch)
                 if not filler:

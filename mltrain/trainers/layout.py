@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 import torch
@@ -52,6 +53,15 @@ class Layout:
         """
         prepared_model, prepared_optimizer = self._accelerator.prepare(model, optimizer)
         return prepared_model, *new_update(self._accelerator, optimizer, prepared_optimizer, max_norm)
+
+    def more_to_come(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return the block for a microbatch that is not the window's last: its gradients need not be exchanged yet.
+
+        Args:
+            model: as it is called.
+        """
+        block: AbstractContextManager[None] = self._accelerator.no_sync(model)
+        return block
 
     def forget_gathered(self, model: nn.Module) -> None:
         """Drop weights that a forward pass without a backward pass has gathered: they would not see later changes."""

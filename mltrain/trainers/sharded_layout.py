@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
@@ -64,6 +65,10 @@ class ShardedLayout(Layout):
     ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
         """Return them as they are."""
         return model, optimizer, ShardedUpdate(optimizer, max_norm)
+
+    def more_to_come(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Exchange gradients all the same: else each process would hold whole ones between microbatches."""
+        return nullcontext()
 
     def forget_gathered(self, model: nn.Module) -> None:
         """Leave this process with its parts alone."""
