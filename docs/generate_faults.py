@@ -20,6 +20,7 @@ traceback. Each row is held by a test of its number in `tests/faults`. Written b
 | 0 | the run goes on |
 | 1 | a defect of mltrain or of a plugin; its traceback is in `logs/train.log` |
 | 2 | something that you can mend |
+| 75 | another process of the run is lost; the same command may succeed |
 | 130, 143 | stopped by Ctrl-C or SIGTERM; the run is saved |
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from mltrain.core.errors import MltrainError, SignalError, one_line
+from mltrain.core.errors import TOLD_ELSEWHERE, LostProcessError, MltrainError, SignalError, one_line
 from mltrain.core.masking import masked
 
 __all__ = ["guarded"]
@@ -34,25 +34,51 @@ _OUTER = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, e
 
 def guarded(run: Callable[[T], int], argument: T, *, debug: bool) -> int:
     """Return the exit code of run(argument), whatever happens in it. With `debug` an error shows its traceback."""
+    # Of a process that is lost torch tells at length, with the addresses of its machine code. It is not imported yet.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "INFO" if debug else "ERROR")
     try:
         code = int(run(argument))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as error:
+        lost = _met_before(error)
+        if lost is not None:
+            return _show(lost, debug=debug)
         return 128 + (error.number if isinstance(error, SignalError) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of the output has gone; Python must not meet that again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        code, lines = _verdict(error)
-        if debug:
-            print(masked(traceback.format_exc()), end="", file=sys.stderr)
-        # Every process of a launch meets the user's error; one line is enough.
-        if code == 1 or os.environ.get("RANK", "0") == "0":
-            for line in lines:
-                print(f"error: {masked(line)}", file=sys.stderr)
-        return code
+        return _show(error, debug=debug)
+
+
+def _show(error: Exception, *, debug: bool) -> int:
+    """Print an error and return its exit code."""
+    code, lines = _verdict(error)
+    if debug:
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    if _tells(error, code):
+        for line in lines:
+            print(f"error: {masked(line)}", file=sys.stderr)
+    return code
+
+
+def _met_before(interrupt: BaseException) -> LostProcessError | None:
+    """Return the loss of another process that was on its way up when a signal came, as launchers send one then."""
+    error: BaseException | None = interrupt
+    while error is not None and not isinstance(error, LostProcessError):
+        error = error.__context__
+    return error
+
+
+def _tells(error: Exception, code: int) -> bool:
+    """Return whether this process prints its error: one line is enough for a launch of many."""
+    rank = os.environ.get("RANK", "0")
+    if isinstance(error, LostProcessError):
+        return rank == str(error.told_by)
+    # A mistake of the user's is met by every process.
+    return rank == "0" or (code == 1 and TOLD_ELSEWHERE not in getattr(error, "__notes__", ()))
 
 
 def _verdict(error: Exception) -> tuple[int, list[str]]:

@@ -31,6 +31,8 @@ def stay_on_this_machine() -> None:
 
 def _own_address(other: str | None) -> str | None:
     """Return the address by which this machine talks to another one, which may be itself; None: there is no way."""
+    if not other:
+        return None
     try:
         family, _, _, _, place = socket.getaddrinfo(other, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -18,7 +18,7 @@ __all__ = ["RunFolder", "create_run_folder", "open_run_folder", "refuse_folder_e
 _LONGEST_NAME = 200
 _SUBFOLDERS = ("logs", "checkpoints", "reports", "tracking")
 _FIRST_FILES = (".lock", "logs/train.log", "data_files.jsonl.gz", "metadata.json")
-_TORN = re.compile(r"\.[^/]+\.tmp")
+_TORN = re.compile(r"\.[^/]+\.tmp|logs/rank_\d+\.log")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from mltrain.tracking.base import TRACKERS, Tracker
 from mltrain.tracking.metrics_log import MetricsLog, read_metrics
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.base import Trainer
-from mltrain.trainers.rank_board import watched_ranks
+from mltrain.trainers.rank_board import RankBoard
 from mltrain.trainers.run_state import load_weights, metrics_length
 from mltrain.workflows.announcement import announce
 from mltrain.workflows.checks import best_metric
@@ -49,6 +49,7 @@ class Session:
         config, task, trainer_class, accelerator: what is run, checked.
         folder: the run folder.
         callbacks: those of plugins.
+        board: of the run's processes.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Session:
         accelerator: Accelerator,
         folder: RunFolder,
         callbacks: Sequence[Callback],
+        board: RankBoard,
     ) -> None:
+        self._board = board
         self._config, self._task, self._folder = config, task, folder
         self._trainer_class, self._accelerator = trainer_class, accelerator
         self._non_private = trainer_class.non_private(config)
@@ -91,8 +94,6 @@ class Session:
         """
         max_time = self._config.training.max_time if self._is_main else None
         with contextlib.ExitStack() as stack:
-            board = stack.enter_context(watched_ranks(self._accelerator))
-            board.folder = self._folder.path
             recorder = None
             if self._is_main:
                 stack.enter_context(self._folder.lock())
@@ -111,14 +112,14 @@ class Session:
                 trainer = self._trainer_class(
                     self._config, self._task, self._accelerator, self._folder, recorder, self._callbacks
                 )
-                board.position = lambda made=trainer: made.position  # type: ignore[misc]
+                self._board.position = lambda made=trainer: made.position  # type: ignore[misc]
                 stack.callback(trainer.loaders.close)
                 stack.callback(trainer.close)
                 with stop_on_signals(trainer.stop), stop_after(max_time, trainer.stop, started=started):
                     summary = self._train_and_review(trainer, point)
                 self.signal = trainer.stop.signal if summary["status"] == "interrupted" else None
             except KeyboardInterrupt as error:
-                board.met(error)
+                self._board.met(error)
                 if trainer is None:
                     log.warning("Interrupted before training began: there is nothing to save.")
                 reason = "a second signal" if trainer is not None else "a signal before training began"
@@ -126,7 +127,7 @@ class Session:
                 summary = self._summary(trainer, "interrupted", reason=reason)
                 raise
             except BaseException as error:
-                plain = board.met(error)
+                plain = self._board.met(error)
                 log.debug("The run failed: %s", plain, exc_info=True)
                 self._write_reports_after_failure(trainer)
                 summary = self._summary(trainer, "failed", reason=f"{type(plain).__name__}: {plain}")

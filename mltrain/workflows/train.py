@@ -21,6 +21,7 @@ from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_
 from mltrain.tasks.base import TASKS, Task
 from mltrain.trainers.base import Trainer
 from mltrain.trainers.failures import in_words
+from mltrain.trainers.rank_board import watched_ranks
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training, plugin_callbacks
 from mltrain.workflows.elastic import keep_window
@@ -134,11 +135,13 @@ def _run(
     callbacks = plugin_callbacks(config)
 
     accelerator = trainer_class.make_accelerator(config)
-    folder = _folder(loaded, point, auto=auto, is_main=accelerator.is_main_process)
-    session = Session(config, task, trainer_class, accelerator, folder, callbacks)
-    summary = session.run(point, started=started)
-    # The main process writes the model; the others' results read it.
-    accelerator.wait_for_everyone()
+    with watched_ranks(accelerator) as board:
+        folder = _folder(loaded, point, auto=auto, is_main=accelerator.is_main_process)
+        board.folder = folder.path
+        session = Session(config, task, trainer_class, accelerator, folder, callbacks, board)
+        summary = session.run(point, started=started)
+        # The main process writes the model; the others' results read it.
+        accelerator.wait_for_everyone()
     return TrainResult(summary, folder.path, session.signal, lambda: task)
 
 

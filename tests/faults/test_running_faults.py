@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import signal
 import socket
 import sqlite3
@@ -286,26 +287,38 @@ def test_fault_39_a_taken_port_of_the_launcher(tmp_path: Path, taken_port: int) 
 
 
 def test_fault_39_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
-    acts = environment(act("on_step_end", 6, "SIGKILL", rank=1))
-    first, second = (command.end() for command in ranks([*WORDS, *RANKS], tmp_path, acts))
-    check(39, first, "died")
-    assert second.returncode == -signal.SIGKILL
-    run = tmp_path / "runs" / "it"
+    acts, run = environment(act("on_step_end", 6, "SIGKILL", rank=1)), tmp_path / "runs" / "it"
+    first, second = ranks([*WORDS, *RANKS], tmp_path, acts)
+    check(39, first.end(), "died", pid=second.pid, host=platform.node(), run=run)
+    assert second.end().returncode == -signal.SIGKILL
     assert read_json(run / "summary.json")["status"] == "failed"
     again = [command.end() for command in ranks(["mltrain", "--resume", str(run)], tmp_path, {})]
     assert [command.returncode for command in again] == [0, 0]
     assert "Continuing from" in again[0].stderr
 
 
-def test_fault_39_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("case", "deed"), [("hangs", "wait"), pytest.param("stopped", "SIGSTOP", marks=pytest.mark.slow)]
+)
+def test_fault_39_a_process_that_hangs_ends_the_others(case: str, deed: str, tmp_path: Path) -> None:
     config = CONFIG.replace("batch_size: 8", "batch_size: 8, trainer_type: accelerate, collective_timeout_s: 2")
     (tmp_path / "it.yaml").write_text(config)
-    first, second = ranks(WORDS, tmp_path, environment(act("on_step_end", 6, "SIGSTOP", rank=1)))
+    first, second = ranks(WORDS, tmp_path, environment(act("on_step_end", 6, deed, rank=1)))
+    run = tmp_path / "runs" / "it"
     try:
-        check(39, first.end(), "hangs", config="it.yaml")
+        check(39, first.end(), case, config="it.yaml", pid=second.pid, host=platform.node(), run=run)
     finally:
         second.kill()
-    run = tmp_path / "runs" / "it"
     again = [command.end() for command in ranks(["mltrain", "--resume", str(run), RANKS[-1]], tmp_path, {})]
     assert [command.returncode for command in again] == [0, 0]
     assert "Continuing from" in again[0].stderr
+
+
+def test_fault_39_an_error_of_one_process_is_told_by_the_first(tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_text(CONFIG.replace("acting", "losing"))
+    acts, run = environment(act("on_step_end", 6, "fail", rank=1)), tmp_path / "runs" / "it"
+    first, second = ranks([*WORDS, *RANKS], tmp_path, acts)
+    check(39, first.end(), "failed", pid=second.pid, host=platform.node(), run=run)
+    ended = second.end()
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "ValueError: the test says so" in (run / "logs" / "rank_1.log").read_text()

@@ -10,7 +10,7 @@ import acting_task
 from acting_task import Acting, ActingTask, ActingVectors
 from vectors_task import Vectors
 
-from mltrain.callbacks.base import Loop, register_callback
+from mltrain.callbacks.base import register_callback
 from mltrain.core.seeding import SampleGenerator
 from mltrain.tasks.base import register_task
 
