@@ -4,6 +4,10 @@ Command line beats file beats default. Every key can be set as section.key=value
 
   ml-train --config configs/x.yaml --fold 0 --num_epochs 50 optimizer.weight_decay=0.1
 
+With --num_processes it launches itself as several:
+
+  ml-train --config configs/x.yaml --trainer accelerate --num_processes 2 --max_restarts 3
+
 A run leaves a folder below runs/: config, log, metrics, checkpoints, reports, model.
 """
 
@@ -12,11 +16,16 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltrain.cli.early_signals import leave_on_signals
+from mltrain.cli.launch_flags import add_launch_flags, launch_plan, words_of
+
+if TYPE_CHECKING:
+    from mltrain.workflows.launch_plan import LaunchPlan
 
 __all__ = ["add_arguments", "add_keys", "given_keys", "leave_process_group", "run"]
 
@@ -41,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", metavar="WHERE", help="a run folder, one of its checkpoints, or auto: the newest unfinished run"
     )
+    add_launch_flags(parser)
     add_keys(parser)
 
 
@@ -62,29 +72,58 @@ def run(arguments: argparse.Namespace) -> int:
     """
     started = time.monotonic()
     with leave_on_signals():
-        return _run(arguments, started)
+        _refuse_no_configuration(arguments)
+        plan = launch_plan(arguments)
+        return _train(arguments, started) if plan is None else _launch(plan, arguments, started)
 
 
-def _run(arguments: argparse.Namespace, started: float) -> int:
+def _refuse_no_configuration(arguments: argparse.Namespace) -> None:
     from mltrain.core.errors import ConfigError
-    from mltrain.core.logging import open_console_log
 
-    overrides = given_keys(arguments)
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration", where="--config", fix="Name a YAML file, such as one of configs/.")
-    if os.environ.get("RANK", "0") == "0":
-        open_console_log()
 
-    from mltrain.workflows.signals import command_signals
-    from mltrain.workflows.train import execute
 
-    try:
-        with command_signals():
-            result = execute(
-                arguments.config, overrides, resume=arguments.resume, by_hand="command line", started=started
-            )
-    finally:
-        leave_process_group()
+def _launch(plan: LaunchPlan, arguments: argparse.Namespace, started: float) -> int:
+    """Let others train, and say how it ended where they have not."""
+    from mltrain.core.logging import open_console_log
+    from mltrain.workflows.launch import launch, rank_command
+
+    given = given_keys(arguments)  # read here too: a mistake needs no process to be found
+    open_console_log()
+    words = words_of(arguments, add_arguments)
+    words += [word for word in plan.words if word.partition("=")[0] not in given]
+    end = launch(plan, rank_command(["train", *words]), started=started, debug=arguments.debug)
+    if end.line is not None:
+        print(f"error: {end.line}", file=sys.stderr)
+    return end.code
+
+
+def _train(arguments: argparse.Namespace, started: float) -> int:
+    from mltrain.core.hardware import process_count
+    from mltrain.core.logging import open_console_log
+    from mltrain.workflows.launch_rank import as_rank, continued, launched_at
+
+    process_count()  # another number than was asked for is an error before any time is spent
+    with as_rank():
+        overrides, resume = continued(given_keys(arguments), arguments.resume)
+        if os.environ.get("RANK", "0") == "0":
+            open_console_log()
+
+        from mltrain.workflows.signals import command_signals
+        from mltrain.workflows.train import execute
+
+        try:
+            with command_signals():
+                result = execute(
+                    arguments.config,
+                    overrides,
+                    resume=resume,
+                    by_hand="command line",
+                    started=launched_at(otherwise=started),
+                )
+        finally:
+            leave_process_group()
     return 128 + (result.signal or signal.SIGTERM) if result.status == "interrupted" else 0
 
 

@@ -7,13 +7,13 @@ import socket
 
 import psutil
 
-__all__ = ["stay_on_this_machine"]
+__all__ = ["choose_interface"]
 
 # gloo and NCCL listen on the first interface they find unless these name one.
 _VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
-def stay_on_this_machine() -> None:
+def choose_interface() -> None:
     """Bind the sockets of gloo and NCCL to one interface: the loopback where a launcher started all processes here.
 
     With several machines it is the one that leads to the first: a machine's own name mostly means its loopback, where

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 
 from mltrain.core.hardware import check_device, process_count
-from mltrain.core.network import stay_on_this_machine
+from mltrain.core.network import choose_interface
 from mltrain.data.loader import Batch
 
 __all__ = ["new_accelerator", "reseeder", "seed_everything", "sender"]
@@ -37,7 +37,7 @@ def new_accelerator(
     name = check_device(device)
     AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
     GradientState._reset_state()
-    stay_on_this_machine()
+    choose_interface()
     if name.startswith("cuda:"):
         torch.cuda.set_device(int(name.partition(":")[2]))
     if name == "cpu":

@@ -8,13 +8,13 @@ import socket
 import psutil
 import pytest
 
-from mltrain.core.network import stay_on_this_machine
+from mltrain.core.network import choose_interface
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, main: str) -> str | None:
     environment = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "MASTER_ADDR": main}
     monkeypatch.setattr(os, "environ", environment)
-    stay_on_this_machine()
+    choose_interface()
     return environment.get("GLOO_SOCKET_IFNAME")
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from mltrain.core.network import stay_on_this_machine
+from mltrain.core.network import choose_interface
 
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
@@ -137,5 +137,5 @@ def test_one_machine_is_known_from_the_launcher(
     values = {"LOCAL_WORLD_SIZE": local, "WORLD_SIZE": world, "GLOO_SOCKET_IFNAME": given, "NCCL_SOCKET_IFNAME": given}
     environment = {name: value for name, value in values.items() if value is not None}
     monkeypatch.setattr(os, "environ", environment)
-    stay_on_this_machine()
+    choose_interface()
     assert environment.get("GLOO_SOCKET_IFNAME") == environment.get("NCCL_SOCKET_IFNAME") == expected
