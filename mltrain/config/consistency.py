@@ -23,12 +23,27 @@ def inconsistencies(config: Config) -> Iterator[tuple[str, str]]:
             "reproducibility.benchmark",
             "is true and needs reproducibility.deterministic: false. Set that as well.",
         )
+    yield from _compilation(config)
     monitor, mode = config.checkpointing.monitor, config.checkpointing.mode
     if monitor is not None and mode is None:
         yield "checkpointing.monitor", "needs checkpointing.mode: min or max. Add it."
     if mode is not None and monitor is None:
         yield "checkpointing.mode", "needs checkpointing.monitor: a metric such as val_loss. Add it."
     yield from _passwords(config.model_dump())
+
+
+def _compilation(config: Config) -> Iterator[tuple[str, str]]:
+    section = config.training.compile
+    if not section.enabled or section.mode == "default":
+        return
+    if section.backend != "inductor":
+        yield "training.compile.mode", f"is {section.mode}, which {section.backend} does not have. Leave it out."
+    elif config.reproducibility.deterministic:
+        yield (
+            "training.compile.mode",
+            f"is {section.mode}, which chooses by trial and needs reproducibility.deterministic: false. "
+            "Set that as well, or leave the mode out.",
+        )
 
 
 def _passwords(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

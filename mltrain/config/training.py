@@ -11,6 +11,7 @@ from mltrain.config.section import Section
 
 __all__ = [
     "CheckpointingSection",
+    "CompileSection",
     "DPSection",
     "EMASection",
     "EarlyStoppingSection",
@@ -37,6 +38,22 @@ class EMASection(Section):
 
     enabled: bool = Field(False, description="Keep an average of the weights and use it for evaluation.")
     decay: float = Field(0.999, ge=0.0, lt=1.0, description="Share of the old average kept each step.")
+
+
+class CompileSection(Section):
+    """`torch.compile`: the model as generated code, which is made for each batch shape when it first comes."""
+
+    enabled: bool = Field(False, description="Compile the model, in place. Not with `dp`.")
+    backend: str = Field("inductor", min_length=1, description="What generates the code: a backend that torch knows.")
+    mode: Literal["default", "max-autotune-no-cudagraphs"] = Field(
+        "default",
+        description="`max-autotune-no-cudagraphs` (inductor) chooses kernels by trial; needs deterministic: false.",
+    )
+    dynamic: bool = Field(
+        False,
+        description="One program for all sizes, where inputs have many. A resumed run may then differ in last bits.",
+    )
+    fullgraph: bool = Field(False, description="Refuse models that do not compile as one piece.")
 
 
 class DPSection(Section):
@@ -116,6 +133,12 @@ class TrainingSection(Section):
     collective_timeout_s: float = Field(
         1800.0, gt=0.0, le=864000.0, description="Seconds after which a process that waits for another one gives up."
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Keep the inputs of each block alone and compute the rest again in the backward pass: less memory, "
+        "the same bits. For models of transformers that have it, such as vit_tiny; not with `dp`.",
+    )
+    compile: CompileSection = CompileSection()
     ema: EMASection = EMASection()
     dp: DPSection = DPSection()
 

@@ -77,7 +77,7 @@ class Attempts:
         trainer = self._trainer
         # The model itself, not its wrapper: nothing is exchanged.
         trainer.model.train()
-        with trainer.autocast():
+        with trainer.autocast(), trainer.compilation.paused():
             losses = trainer.task.losses(trainer.plain_model, trainer.to_device(host_batch))
         trainer.update.backward(losses.values, 0.0)
 

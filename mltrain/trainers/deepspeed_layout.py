@@ -42,7 +42,14 @@ def check_deepspeed(accelerator: Accelerator) -> None:
             where="mixed_precision",
             fix="Launch bf16, or full precision; or FSDP2 (accelerate_configs/fsdp2.yaml).",
         )
-    given = accelerator.state.deepspeed_plugin.deepspeed_config
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin.zero_stage not in (1, 2, 3):
+        raise HardwareError(
+            f"DeepSpeed was launched with ZeRO stage {plugin.zero_stage}, which divides nothing",
+            where="zero_stage",
+            fix="Launch stage 1, 2 or 3, or DDP: see accelerate_configs/.",
+        )
+    given = plugin.deepspeed_config
     for name in ("optimizer", "scheduler"):
         if name in given:
             raise ConfigError(
@@ -107,7 +114,7 @@ class DeepSpeedLayout(Layout):
         self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
     ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
         """Hand both to an engine. What a window is, and when a step is due, stays with the loop."""
-        check_divisible(optimizer)
+        check_divisible(model, optimizer)
         groups = [list(group["params"]) for group in optimizer.param_groups]
         self._plugin.deepspeed_config |= _settings(max_norm, self._count, is_bf16=self._is_bf16)
         shapes = [[parameter.shape for parameter in group] for group in groups]
@@ -121,7 +128,7 @@ class DeepSpeedLayout(Layout):
         return self._engine, whole, DeepSpeedUpdate(self._engine)
 
     @contextmanager
-    def accumulating(self, model: nn.Module) -> Iterator[None]:
+    def more_to_come(self, model: nn.Module) -> Iterator[None]:
         """Tell the engine that more microbatches of the window follow."""
         self._engine.set_gradient_accumulation_boundary(False)
         try:

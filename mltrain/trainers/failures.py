@@ -68,6 +68,20 @@ _KNOWN = (
         "Compute it from the model's outputs without detach(), item() or whole numbers; freeze less.",
     ),
     _Known(
+        RuntimeError,
+        r"\A(?P<what>.*)\n(?s:.*)Explanation:(?s:.*)Developer debug context",
+        "the model does not compile as one piece ({what})",
+        "training.compile.fullgraph",
+        "Set it to false, or change what the model computes there.",
+    ),
+    _Known(
+        RuntimeError,
+        r"\A(?P<what>.*)\n(?s:.*)Set TORCHDYNAMO_VERBOSE",
+        "the model cannot be compiled ({what})",
+        "training.compile.enabled",
+        "Set it to false, or choose another training.compile.backend.",
+    ),
+    _Known(
         ValueError,
         r"Expected more than 1 value per channel",
         "batch norm cannot learn from one value: a microbatch has a single example whose map is one pixel",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mltrain.checkpoints.parts import is_divided
 from mltrain.config.training import OptimizerSection
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import nearest
@@ -19,6 +20,8 @@ __all__ = ["build_optimizer", "optimizer_class", "optimizer_names"]
 _UNSUITED = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
 _NAMED = ("lr", "weight_decay", "momentum", "betas", "eps", "fused")
 _FUSED_DEVICES = {"cpu", "cuda", "mps", "xpu"}
+# Of the others torch's one operation for all parameters does not know tensors that are divided among processes.
+_FUSED_IN_PARTS = (torch.optim.Adam, torch.optim.AdamW)
 
 
 def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
@@ -96,5 +99,7 @@ def _can_fuse(kind: type[torch.optim.Optimizer], arguments: dict[str, Any], para
     if "fused" not in inspect.signature(kind).parameters:
         return False
     if any(arguments.get(name) for name in ("foreach", "differentiable", "capturable")):
+        return False
+    if any(is_divided(parameter) for parameter in parameters) and kind not in _FUSED_IN_PARTS:
         return False
     return all(parameter.device.type in _FUSED_DEVICES and parameter.is_floating_point() for parameter in parameters)

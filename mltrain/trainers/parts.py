@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +15,11 @@ from mltrain.config.schema import Config
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.seeding import stream_key
 from mltrain.data.plan import Position
+from mltrain.models.gradient_checkpointing import gradient_checkpointing
 from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.buffer_guard import BufferGuard
+from mltrain.trainers.compilation import Compilation
 from mltrain.trainers.devices import reseeder, seed_everything, sender
 from mltrain.trainers.ema import EMA, averaged_copy
 from mltrain.trainers.finite import FiniteWatch
@@ -67,9 +69,11 @@ class TrainerParts(TrainerHooks):
         self.updating = False
         self.meter = Meter(task.metrics())
         self.grad_norm: torch.Tensor | None = None
-        self._set_up()
+        with ExitStack() as stack:
+            self._set_up(stack)
+            self.closing = stack.pop_all()
 
-    def _set_up(self) -> None:
+    def _set_up(self, stack: ExitStack) -> None:
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
         self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
@@ -98,6 +102,7 @@ class TrainerParts(TrainerHooks):
         seed_everything(stream_key(config.seed, "initial weights"))
         model = self.task.build_model()
         self.adaptations = self.adapt(model)
+        stack.enter_context(gradient_checkpointing(model, wanted=training.gradient_checkpointing))
         average = averaged_copy(model) if training.ema.enabled else None
         self.plain_model = self.layout.place(model)
         optimizer = build_optimizer(config.optimizer, self.plain_model)
@@ -107,6 +112,8 @@ class TrainerParts(TrainerHooks):
         self.model, self.optimizer, self.update = self.prepare(self.plain_model, optimizer)
         self.ema = None if average is None else EMA(self.layout.place(average), self.plain_model, training.ema.decay)
         self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
+        self.compilation = stack.enter_context(Compilation(training.compile))
+        self.compilation.compile(self.plain_model, self.evaluated_model)
         self.buffer_guard = BufferGuard(self.plain_model)
 
         self.weighing = Weighing(self.task, self.device, self.processes, self.timing)

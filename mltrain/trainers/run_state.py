@@ -158,6 +158,7 @@ def _environment(trainer: Trainer) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": trainer.device.type,
         "processes": trainer.processes.count,
+        "compilation": section.backend if (section := trainer.config.training.compile).enabled else None,
     }
     if trainer.device.type == "cpu":
         facts |= {"threads": torch.get_num_threads(), "instruction set": instruction_set()}

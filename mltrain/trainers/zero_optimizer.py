@@ -17,8 +17,15 @@ __all__ = ["ZeroOptimizer", "check_divisible"]
 _BY_ELEMENT = ("Adadelta", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 
-def check_divisible(optimizer: torch.optim.Optimizer) -> None:
+def check_divisible(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raise ConfigError where flat parts of parameters cannot be trained as whole ones would."""
+    for place, parameter in model.named_parameters():
+        if parameter.ndim == 0:
+            raise ConfigError(
+                f"{place} is a parameter without a dimension, which DeepSpeed cannot send",
+                where="model",
+                fix="Make it one of shape (1,), or launch DDP.",
+            )
     name = type(optimizer).__name__
     if name not in _BY_ELEMENT:
         raise ConfigError(
@@ -96,33 +103,36 @@ class ZeroOptimizer:
         """Take back the state of all parameters.
 
         Raises:
-            CheckpointError: some of them have none, or were trained for fewer steps than others.
+            CheckpointError: some of them have none, or have taken fewer steps than others.
         """
         state: Mapping[int, Mapping[str, torch.Tensor]] = state_dict["state"]
         self._optimizer.state.clear()
+        if not state:
+            return
         shared = self._checked(state)
-        for index, parameter in enumerate(self._parameters if state else ()):
+        for flat in self._flats:
+            # Some are nothing but padding, and step like the others.
+            self._optimizer.state[flat] = {
+                name: shared[name].to(flat.device, copy=True) if name in shared else torch.zeros_like(flat)
+                for name in state[0]
+            }
+        for index, parameter in enumerate(self._parameters):
             for part in self._parts(parameter):
-                own = self._optimizer.state[part.flat]
-                for name, value in state[index].items():
-                    if name in shared:
-                        own.setdefault(name, value.clone())
-                        continue
-                    if name not in own:
-                        own[name] = torch.zeros_like(part.flat, dtype=value.dtype)
-                    values = value.flatten()[part.start : part.start + part.length]
-                    own[name][part.offset : part.offset + len(values)].copy_(values)
+                for name in state[0].keys() - shared.keys():
+                    values = state[index][name].flatten()[part.start : part.start + part.length]
+                    own = self._optimizer.state[part.flat][name]
+                    own[part.offset : part.offset + len(values)].copy_(values)
 
     def _checked(self, state: Mapping[int, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Return what all parameters have in common, such as the number of their steps."""
         shared: dict[str, torch.Tensor] = {}
-        for index, shape in enumerate(self._shapes if state else ()):
-            if index not in state:
-                raise _uneven(f"parameter {index} has no state")
+        for index, shape in enumerate(self._shapes):
+            if index not in state or state[index].keys() != state[0].keys():
+                raise _uneven(f"that of parameter {index} is not made of what the others' are")
             shared |= {name: value for name, value in state[index].items() if value.shape != shape}
         for values in state.values():
             for name, value in shared.items():
-                if name not in values or not torch.equal(values[name], value):
+                if not torch.equal(values[name], value):
                     raise _uneven(f"{name} is not the same of all parameters")
         return shared
 
@@ -137,7 +147,7 @@ class ZeroOptimizer:
     def _whole(self, parameter: torch.nn.Parameter, index: int, name: str, keeper: int) -> torch.Tensor:
         """Put a tensor together from all parts of it, for one process."""
         shape = self._shapes[index]
-        whole = torch.zeros(shape.numel(), device=self._device)
+        whole = torch.zeros(shape.numel(), device=self._flats[0].device)
         for part in self._parts(parameter):
             values = self._optimizer.state[part.flat][name][part.offset :][: part.length]
             end = min(part.start + part.length, len(whole))
@@ -146,9 +156,10 @@ class ZeroOptimizer:
         return whole.reshape(shape).to("cpu" if keeper == self._rank else "meta")
 
     @property
-    def _device(self) -> torch.device:
-        device: torch.device = next(iter(self._optimizer.state)).device
-        return device
+    def _flats(self) -> list[torch.Tensor]:
+        """What torch's optimizer trains on this process."""
+        divided: list[torch.Tensor] | None = getattr(self._engine_optimizer, "fp32_partitioned_groups_flat", None)
+        return divided or [flat for group in self._optimizer.param_groups for flat in group["params"]]
 
     def _parts(self, parameter: torch.nn.Parameter) -> Iterator[_Part]:
         """Yield this process's part of a parameter, if it has one."""

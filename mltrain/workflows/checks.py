@@ -14,8 +14,10 @@ from mltrain.config.training import metric_name
 from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.logging import log
 from mltrain.core.registry import Registry, nearest
+from mltrain.models.gradient_checkpointing import refuse_without_checkpointing
 from mltrain.tasks.base import Task
 from mltrain.tracking.base import TRACKERS
+from mltrain.trainers.compilation import check_compilation
 from mltrain.trainers.optimizers import build_optimizer
 
 __all__ = ["best_metric", "check_batch_size", "check_training", "plugin_callbacks"]
@@ -26,8 +28,9 @@ T = TypeVar("T")
 def check_training(config: Config, task: Task) -> None:
     """Raise ConfigError for an optimizer, a model, a batch, a tracker or a monitored metric that cannot be had."""
     build_optimizer(config.optimizer, nn.ParameterList([torch.zeros(2, 2)]))
-    _check_model(task)
+    _check_model(config, task)
     check_batch_size(config, task)
+    check_compilation(config)
     for name, settings in config.tracking.settings().items():
         _registered(TRACKERS, name, f"tracking.others.{name}").check(settings)
     if config.early_stopping.enabled:
@@ -87,11 +90,13 @@ def _registered(registry: Registry[T], name: str, key: str) -> T:
         raise
 
 
-def _check_model(task: Task) -> None:
+def _check_model(config: Config, task: Task) -> None:
     """Build the model without memory or time for its weights."""
     try:
         with torch.device("meta"):
-            task.build_model()
+            model = task.build_model()
+        if config.training.gradient_checkpointing:
+            refuse_without_checkpointing(model)
     except MltrainError:
         raise
     except Exception as error:

@@ -67,6 +67,7 @@ FREE_KEYS = (
     "data.dataset_name",
     "training.max_time",
     "training.collective_timeout_s",
+    "training.gradient_checkpointing",
 )
 _CHOOSING = (
     "training.num_epochs",

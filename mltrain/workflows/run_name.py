@@ -23,7 +23,9 @@ _LEFT_OUT = (
     "data.data_dir",
     "data.dataset_name",
     "data.splits_dir",
+    "training.compile",
     "training.device",
+    "training.gradient_checkpointing",
     "training.max_time",
     "training.collective_timeout_s",
 )

@@ -115,6 +115,7 @@ class Session:
                 self._board.position = lambda made=trainer: made.position  # type: ignore[misc]
                 stack.callback(trainer.loaders.close)
                 stack.callback(trainer.close)
+                stack.callback(trainer.closing.close)
                 with stop_on_signals(trainer.stop), stop_after(max_time, trainer.stop, started=started):
                     summary = self._train_and_review(trainer, point)
                 self.signal = trainer.stop.signal if summary["status"] == "interrupted" else None

@@ -105,6 +105,7 @@ def _warn_if_not_deterministic(config: Config) -> None:
     reasons = {
         "reproducibility.deterministic is false": not switches.deterministic,
         "reproducibility.benchmark is true": switches.benchmark,
+        "training.compile.dynamic is true": config.training.compile.enabled and config.training.compile.dynamic,
         "this device has no deterministic form of some operations": check_device(config.training.device) == "mps",
     }
     for reason in (text for text, holds in reasons.items() if holds):
