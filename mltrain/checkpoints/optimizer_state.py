@@ -61,7 +61,7 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 def _identity(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return what must be equal for a state to fit: the class, and the shapes of each group's parameters."""
     shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
-    return {"class": type(optimizer).__name__, "shapes": shapes}
+    return {"class": getattr(optimizer, "kind", type(optimizer).__name__), "shapes": shapes}
 
 
 def _other_optimizer(folder: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> CheckpointError:

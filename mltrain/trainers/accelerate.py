@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from mltrain.config.schema import Config
 from mltrain.trainers.base import Trainer
 from mltrain.trainers.devices import new_accelerator
-from mltrain.trainers.layouts import check_layout, shard_as_launched
+from mltrain.trainers.layouts import check_launch, check_layout, shard_as_launched
 from mltrain.trainers.registry import register_trainer
 
 __all__ = ["AccelerateTrainer"]
@@ -22,6 +22,7 @@ class AccelerateTrainer(Trainer):
     @classmethod
     def make_accelerator(cls, config: Config) -> Accelerator:
         """Return an Accelerator made from the launch environment."""
+        check_launch()
         training = config.training
         accelerator = new_accelerator(
             training.device, mixed_precision=None, collective_timeout_s=training.collective_timeout_s

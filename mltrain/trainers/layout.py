@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -36,6 +36,11 @@ class Layout:
     def writers(self) -> int:
         """How many processes write a part of each checkpoint: the first so many."""
         return 1
+
+    @property
+    def autocast(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What forward passes run in."""
+        return nullcontext if self._accelerator.mixed_precision == "no" else self._accelerator.autocast
 
     def place(self, model: nn.Module) -> nn.Module:
         """Return a new model, on the host so far, as it lies on the processes from now on."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import is_deepspeed_available
 
 from mltrain.core.errors import HardwareError
 from mltrain.trainers.layout import Layout
 
-__all__ = ["check_layout", "new_layout", "shard_as_launched"]
+__all__ = ["check_launch", "check_layout", "new_layout", "shard_as_launched"]
 
 _WHOLE = (
     DistributedType.NO,
@@ -19,12 +20,27 @@ _WHOLE = (
 )
 
 
+def check_launch() -> None:
+    """Raise HardwareError where what was launched is not installed: Accelerate would show a traceback."""
+    if _wishes("DEEPSPEED") and not is_deepspeed_available():
+        raise HardwareError(
+            "DeepSpeed was launched, but it is not installed",
+            where="training.trainer_type",
+            fix='pip install "mltrain[deepspeed]", or launch DDP or FSDP2: see accelerate_configs/.',
+        )
+
+
 def shard_as_launched(accelerator: Accelerator) -> None:
-    """Turn to FSDP where the launch asks for it on CPUs, for which Accelerate passes over it."""
-    wished = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if wished and accelerator.distributed_type == DistributedType.MULTI_CPU:
+    """Turn to FSDP or DeepSpeed where the launch asks for it on CPUs, for which Accelerate passes over both."""
+    if accelerator.distributed_type != DistributedType.MULTI_CPU:
+        return
+    if _wishes("FSDP"):
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
         accelerator.state.distributed_type = DistributedType.FSDP
+    elif _wishes("DEEPSPEED"):
+        from mltrain.trainers.deepspeed_layout import turn_to_deepspeed
+
+        turn_to_deepspeed(accelerator)
 
 
 def check_layout(accelerator: Accelerator) -> None:
@@ -42,7 +58,17 @@ def check_layout(accelerator: Accelerator) -> None:
             where="fsdp_activation_checkpointing",
             fix="Leave it out of the file for Accelerate, and set training.gradient_checkpointing: true.",
         )
-    if kind not in (*_WHOLE, DistributedType.FSDP):
+    if kind == DistributedType.DEEPSPEED:
+        from mltrain.trainers.deepspeed_layout import check_deepspeed
+
+        check_deepspeed(accelerator)
+    if kind == DistributedType.XLA:
+        raise HardwareError(
+            "a TPU was launched; mltrain needs torch 2.10 or newer, and the newest torch_xla (2.9) is for torch 2.9",
+            where="training.trainer_type",
+            fix="Use GPUs or CPUs: see accelerate_configs/.",
+        )
+    if kind not in (*_WHOLE, DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise HardwareError(
             f"{kind.value} was launched, for which mltrain has no way to keep weights and checkpoints",
             where="training.trainer_type",
@@ -52,8 +78,16 @@ def check_layout(accelerator: Accelerator) -> None:
 
 def new_layout(accelerator: Accelerator) -> Layout:
     """Return the layout that was launched."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        from mltrain.trainers.deepspeed_layout import DeepSpeedLayout
+
+        return DeepSpeedLayout(accelerator)
     if accelerator.distributed_type != DistributedType.FSDP:
         return Layout(accelerator)
     from mltrain.trainers.sharded_layout import ShardedLayout
 
     return ShardedLayout(accelerator)
+
+
+def _wishes(kind: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"

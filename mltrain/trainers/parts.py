@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
 import torch
 from accelerate import Accelerator
@@ -76,9 +76,9 @@ class TrainerParts(TrainerHooks):
     def _set_up(self, stack: ExitStack) -> None:
         config, training = self.config, self.config.training
         self.device = self.accelerator.device
-        self.autocast = nullcontext if self.accelerator.mixed_precision == "no" else self.accelerator.autocast
         self.processes = Processes(self.accelerator, training.collective_timeout_s)
         self.layout = new_layout(self.accelerator)
+        self.autocast = self.layout.autocast
         self.is_main = self.processes.is_main
         self.reseed = reseeder(self.device, self.processes.rank)
         self._step_key = self.random_key("steps")

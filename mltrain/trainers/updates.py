@@ -6,7 +6,7 @@ import math
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 
 __all__ = ["AcceleratedUpdate", "DirectUpdate", "Update", "new_update"]
 
@@ -47,7 +47,7 @@ class DirectUpdate:
     """torch alone: for full precision and bfloat16, on one device or under DDP.
 
     `Accelerator.backward` and `AcceleratedOptimizer.step` cost about 200 microseconds a step in look-ups that only loss
-    scaling and DeepSpeed need.
+    scaling needs.
 
     Args:
         optimizer: torch's own.
@@ -123,7 +123,7 @@ class DirectUpdate:
 
 
 class AcceleratedUpdate:
-    """Accelerate's own backward, clipping and step: for loss scaling (float16) and DeepSpeed.
+    """Accelerate's own backward, clipping and step: for loss scaling (float16).
 
     Args:
         accelerator: the Accelerator that prepared model and optimizer.
@@ -165,6 +165,6 @@ def new_update(
     accelerator: Accelerator, optimizer: torch.optim.Optimizer, prepared: Any, max_norm: float | None
 ) -> tuple[torch.optim.Optimizer, Update]:
     """Return the optimizer whose groups and state count, and the cheapest update that is right for it."""
-    if accelerator.scaler is not None or accelerator.distributed_type == DistributedType.DEEPSPEED:
+    if accelerator.scaler is not None:
         return prepared, AcceleratedUpdate(accelerator, prepared, max_norm)
     return optimizer, DirectUpdate(optimizer, max_norm)

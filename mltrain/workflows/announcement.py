@@ -48,8 +48,10 @@ def _device(facts: Mapping[str, Any]) -> str:
 
 def _parameters(trainer: Trainer) -> str:
     parameters = list(trainer.plain_model.parameters())
-    total = sum(parameter.numel() for parameter in parameters)
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    # DeepSpeed leaves no elements in what it has divided.
+    counts = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters]
+    total = sum(counts)
+    trained = sum(count for count, parameter in zip(counts, parameters, strict=True) if parameter.requires_grad)
     return f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")
 
 

@@ -22,6 +22,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType
 from conftest import ROOT
 from runs import largest_difference, weights
 from torch.distributed.fsdp import CPUOffloadPolicy
+from warm_commands import ranks
 
 from mltrain.cli.launch_flags import launch_plan
 from mltrain.cli.train import add_arguments, given_keys
@@ -161,7 +162,9 @@ def test_a_tpu_is_refused_in_one_line() -> None:
 def alone(vectors: dict[str, Any], train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run in one process, and the same job as a file for two."""
     folder = tmp_path_factory.mktemp("alone")
-    one = train_vectors({"run.dir": str(folder), "run.name": "one"}).folder
+    # To be deterministic, torch imports for seconds in each process.
+    short = {"reproducibility.deterministic": False, "training.num_epochs": 1}
+    one = train_vectors({**short, "run.dir": str(folder), "run.name": "one"}).folder
     content = yaml.safe_load((one / "config.yaml").read_text())
     content["run"] |= {"dir": "runs", "name": "two"}
     content["training"] |= {"batch_size": 4, "trainer_type": "accelerate"}
@@ -185,10 +188,21 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+def need(name: str) -> None:
+    """Skip the test, loudly, where a package is missing that a file needs."""
+    for package in ON_CPU[name]:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"NOT TESTED: {package} is not installed")
+
+
 def check_equal(processes: list[subprocess.Popen[str]], one: Path, folder: Path, *, writers: int = 1) -> None:
     for process in processes:
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors[-2000:]
+    check_run(one, folder, writers=writers)
+
+
+def check_run(one: Path, folder: Path, *, writers: int = 1) -> None:
     two = folder / "runs" / "two"
     assert read_json(two / "summary.json")["num_processes"] == 2
     # Where the file divides what is trained, each process writes its part.
@@ -197,13 +211,19 @@ def check_equal(processes: list[subprocess.Popen[str]], one: Path, folder: Path,
     assert largest_difference(weights(one), weights(two)) < 1e-5
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "cpu_ddp" else pytest.param(name, marks=pytest.mark.slow) for name in ON_CPU]
-)
+def test_two_processes_that_are_told_what_cpu_ddp_says(alone: tuple[Path, Path], tmp_path: Path) -> None:
+    one, config = alone
+    found = read_accelerate_file(FOLDER / "cpu_ddp.yaml")
+    for command in ranks(["mltrain", "--config", str(config), *found.words], tmp_path, found.environment):
+        result = command.end()
+        assert result.returncode == 0, result.stderr[-2000:]
+    check_run(one, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_CPU)
 def test_two_processes_of_ml_train(name: str, alone: tuple[Path, Path], tmp_path: Path) -> None:
-    missing = [package for package in ON_CPU[name] if importlib.util.find_spec(package) is None]
-    if missing:
-        pytest.skip(f"NOT TESTED: {missing[0]} is not installed")
+    need(name)
     one, config = alone
     file = str(FOLDER / f"{name}.yaml")
     words = ["--accelerate_config", file, "--num_processes", "2", "--config", str(config), "--device", "cpu"]
@@ -221,8 +241,9 @@ def test_two_machines(alone: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cpu_ddp", "fsdp2"])
+@pytest.mark.parametrize("name", ON_CPU)
 def test_two_processes_of_accelerate(name: str, alone: tuple[Path, Path], tmp_path: Path) -> None:
+    need(name)
     one, config = alone
     words = ["--config_file", str(FOLDER / f"{name}.yaml"), "--num_processes", "2", "--main_process_port", "0"]
     words += ["--multi_gpu"] if name == "cpu_ddp" else []
