@@ -54,7 +54,7 @@ def read_accelerate_file(file: Path) -> AccelerateFile:
         raise ConfigError(
             f"{kind} is not launched by torch's processes",
             where=f"--accelerate_config {file}",
-            fix=f"Use accelerate launch --config_file {file} -m mltrain ... without --num_processes.",
+            fix="Use GPUs or CPUs: see accelerate_configs/.",
         )
     asked = {name: getattr(settings, name) for name in _ASKED if getattr(settings, name) not in (None, -1)}
     use_cpu = bool(settings.use_cpu) or kind == "MULTI_CPU"
