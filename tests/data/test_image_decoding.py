@@ -363,6 +363,7 @@ def test_a_damaged_header_is_not_called_an_unknown_kind(tmp_path: Path) -> None:
         decode_image(tmp_path / "none.png", "RGB")
 
 
+@pytest.mark.slow
 def test_large_images_below_the_limit_are_decoded_without_a_warning(tmp_path: Path) -> None:
     Image.fromarray(noise(8, 8, 3)).save(tmp_path / "large.png")
     program = """

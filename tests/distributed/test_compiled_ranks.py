@@ -92,6 +92,7 @@ def digest(run: Path) -> str:
     return str(read_json(run / "summary.json")["model_digest"])
 
 
+@pytest.mark.slow
 def test_compiled_ranks_equal_one_plain_process(config: Path, train_vectors: Any) -> None:
     one = train_in_one(config, train_vectors, "one", "vectors")
     two = train_in_two(config, "two", "task=vectors", *COMPILED)

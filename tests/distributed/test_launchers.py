@@ -42,7 +42,6 @@ def expected(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> st
     ("launcher", "trainer"),
     [
         ("ml-train", "standard"),
-        ("accelerate launch -m mltrain", "accelerate"),
         *(
             pytest.param(launcher, trainer, marks=pytest.mark.slow)
             for launcher, trainer in [
@@ -52,6 +51,7 @@ def expected(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> st
                 ("accelerate launch mltrain", "standard"),
                 ("accelerate launch mltrain", "accelerate"),
                 ("accelerate launch -m mltrain", "standard"),
+                ("accelerate launch -m mltrain", "accelerate"),
             ]
         ),
     ],

@@ -199,6 +199,7 @@ def network(width: int) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_ddp_sends_these_buckets_once_a_window(tmp_path: Path) -> None:
     seen = told(BUCKETS, tmp_path)
     model = size_of_model(network(500), [])
@@ -207,6 +208,7 @@ def test_ddp_sends_these_buckets_once_a_window(tmp_path: Path) -> None:
     assert len(seen["buckets"]) == 2
 
 
+@pytest.mark.slow
 def test_fsdp2_keeps_and_sends_what_is_told_of_it(tmp_path: Path) -> None:
     seen = told(SHARDS, tmp_path)
     whole = network(9)
@@ -226,6 +228,7 @@ def test_fsdp2_keeps_and_sends_what_is_told_of_it(tmp_path: Path) -> None:
             assert exchange_bytes(facts["gathered"] + facts["scattered"], 2, GATHER_OR_SCATTER) == step.sent
 
 
+@pytest.mark.slow
 def test_the_bytes_that_leave_a_process(tmp_path: Path) -> None:
     if shutil.which("ip") is None or subprocess.run(["unshare", "-n", "true"], check=False).returncode != 0:
         pytest.skip("NOT TESTED: a network of its own cannot be made here; run as root, with iproute2")

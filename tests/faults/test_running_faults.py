@@ -270,6 +270,7 @@ def test_fault_39_a_taken_port_of_the_ui(tmp_path: Path, taken_port: int) -> Non
     check(39, result, "ui", port=taken_port, program=program, pid=os.getpid())
 
 
+@pytest.mark.slow
 def test_fault_39_a_taken_port_of_the_launcher(tmp_path: Path, taken_port: int) -> None:
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "no"]
     result = subprocess.run(

@@ -155,6 +155,7 @@ def history(store, run, name):
     return sorted((point.step, point.value) for point in points)
 
 
+@pytest.mark.slow
 def test_all_processes_that_want_a_fresh_store_get_it(store):
     experiment = store.client.get_experiment_by_name("race")
     assert {run.info.run_name for run in store.client.search_runs([experiment.experiment_id])} == {

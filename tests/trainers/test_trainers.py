@@ -33,7 +33,7 @@ def test_one_process_trainers_refuse_a_launch_of_two(
     train_vectors: Any, monkeypatch: pytest.MonkeyPatch, trainer: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(HardwareError, match=r"2 were launched.*trainer_type: accelerate"):
+    with pytest.raises(HardwareError, match=r"2 were launched.*--trainer accelerate"):
         train_vectors({"training.trainer_type": trainer})
 
 
