@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from mltrain.core.errors import TOLD_ELSEWHERE, LostProcessError, MltrainError, SignalError, one_line
 from mltrain.core.masking import masked
+from mltrain.workflows.launch_state import STATE
 
 __all__ = ["guarded"]
 
@@ -58,9 +59,14 @@ def _show(error: Exception, *, debug: bool) -> int:
     code, lines = _verdict(error)
     if debug:
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    if _tells(error, code):
-        for line in lines:
-            print(f"error: {masked(line)}", file=sys.stderr)
+    if not _tells(error, code):
+        return code
+    if isinstance(error, LostProcessError) and STATE in os.environ:
+        # The launcher says last how the run ended, or that it begins again: this is not the end yet.
+        print(masked(f"{one_line(error.what).rstrip('.')}."), file=sys.stderr)
+        return code
+    for line in lines:
+        print(f"error: {masked(line)}", file=sys.stderr)
     return code
 
 

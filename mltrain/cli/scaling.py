@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,11 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
     for title, table in (("", _memory_table(plan)), ("A step", _step_table(plan))):
         if title:
             print(f"\n{title}")
-        console = Console(highlight=False)
+        console = Console(highlight=False, file=StringIO())
         # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
         natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
         console.width = max(console.width, natural)
         console.print(table)
+        print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))  # type: ignore[attr-defined]
     return 0
 
 

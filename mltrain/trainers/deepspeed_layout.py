@@ -71,6 +71,7 @@ class DeepSpeedLayout(Layout):
 
     # In stage 2 it is gradients, in every backward pass, for which all must be there as well.
     exchanges_weights: ClassVar[bool] = True
+    division: ClassVar[str | None] = "DeepSpeed"
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__(accelerator)

@@ -21,12 +21,14 @@ class Layout:
 
     Class attributes:
         exchanges_weights: forward passes do, so that all processes must do the same number of them.
+        division: what divides the weights, for people; None: nothing.
 
     Args:
         accelerator: of the run.
     """
 
     exchanges_weights: ClassVar[bool] = False
+    division: ClassVar[str | None] = None
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator

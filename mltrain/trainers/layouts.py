@@ -21,7 +21,13 @@ _WHOLE = (
 
 
 def check_launch() -> None:
-    """Raise HardwareError where what was launched is not installed: Accelerate would show a traceback."""
+    """Raise HardwareError where Accelerate would show a traceback of what was launched."""
+    if _wishes("FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise HardwareError(
+            "FSDP of version 1 was launched; checkpoints are written of version 2 only",
+            where="fsdp_version",
+            fix="Set fsdp_version: 2 in the file for Accelerate, as accelerate_configs/fsdp2.yaml does.",
+        )
     if _wishes("DEEPSPEED") and not is_deepspeed_available():
         raise HardwareError(
             "DeepSpeed was launched, but it is not installed",
@@ -46,12 +52,6 @@ def shard_as_launched(accelerator: Accelerator) -> None:
 def check_layout(accelerator: Accelerator) -> None:
     """Raise HardwareError where weights were to lie as they cannot here."""
     kind = accelerator.distributed_type
-    if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise HardwareError(
-            "FSDP of version 1 was launched; checkpoints are written of version 2 only",
-            where="fsdp_version",
-            fix="Set fsdp_version: 2 in the file for Accelerate, as accelerate_configs/fsdp2.yaml does.",
-        )
     if kind == DistributedType.FSDP and accelerator.state.fsdp_plugin.activation_checkpointing:
         raise HardwareError(
             "FSDP was launched with its own activation checkpointing",

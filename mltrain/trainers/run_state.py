@@ -158,6 +158,7 @@ def _environment(trainer: Trainer) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": trainer.device.type,
         "processes": trainer.processes.count,
+        "layout": trainer.layout.division,
         "compilation": section.backend if (section := trainer.config.training.compile).enabled else None,
     }
     if trainer.device.type == "cpu":

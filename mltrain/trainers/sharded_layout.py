@@ -29,6 +29,7 @@ class ShardedLayout(Layout):
     """
 
     exchanges_weights: ClassVar[bool] = True
+    division: ClassVar[str | None] = "FSDP2"
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__(accelerator)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.registry import nearest
 
 __all__ = ["AccelerateFile", "read_accelerate_file"]
 
@@ -56,12 +57,28 @@ def read_accelerate_file(file: Path) -> AccelerateFile:
             where=f"--accelerate_config {file}",
             fix="Use GPUs or CPUs: see accelerate_configs/.",
         )
+    _check_fsdp(file, settings)
     asked = {name: getattr(settings, name) for name in _ASKED if getattr(settings, name) not in (None, -1)}
     use_cpu = bool(settings.use_cpu) or kind == "MULTI_CPU"
     environment = _environment(file)
     if use_cpu:
         environment["ACCELERATE_USE_CPU"] = "true"
     return AccelerateFile(asked, environment, ("training.device=cpu",) if use_cpu else ())
+
+
+def _check_fsdp(file: Path, settings: Any) -> None:
+    """Raise ConfigError for a part that Accelerate would pass over without a word."""
+    from accelerate.commands.launch import launch_command_parser
+
+    part = settings.fsdp_config or {}
+    known = {action.dest for action in launch_command_parser()._actions if action.dest.startswith("fsdp_")}
+    if not isinstance(part, dict):
+        raise ConfigError(f"is {part!r}", where=f"{file}, fsdp_config", fix="Make it keys and values.")
+    for key in part:
+        if key not in known:
+            close = nearest(str(key), sorted(known))
+            fix = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(known))}."
+            raise ConfigError("Accelerate knows no such key", where=f"{file}, fsdp_config.{key}", fix=fix)
 
 
 def _environment(file: Path) -> dict[str, str]:

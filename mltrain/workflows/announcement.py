@@ -25,7 +25,11 @@ def announce(trainer: Trainer, ranks: Sequence[Mapping[str, Any]]) -> None:
     log.info("Device %s.", _device(ranks[0]["hardware"]))
     if len(ranks) > 1:
         hosts = len({facts["host"] for facts in ranks})
-        log.info("The processes are on %d machine(s) and exchange tensors by %s.", hosts, ranks[0]["backend"])
+        division = trainer.layout.division
+        log.info(
+            "The processes are on %d machine(s) and exchange tensors by %s. The weights are %s.",
+            hosts, ranks[0]["backend"], f"divided by {division}" if division else "whole on each",
+        )  # fmt: skip
     log.info("Samples: %s. Model: %s with %s.", sizes, config.model.architecture, _parameters(trainer))
     log.info("%d steps an epoch of %s. %s", trainer.steps_per_epoch, trainer.window_text(), _loading(trainer))
     for line in trainer.adaptations:

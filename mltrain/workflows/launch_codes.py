@@ -104,8 +104,8 @@ def ending(
         return Ending(128 + received if received is not None else interruption or 0)
     if missing and all(end.code == _LOST for end in failed):
         names = ", ".join(str(machine) for machine in sorted(missing))
-        return Ending(_TOLD, f"machine {names} does not answer any more. {continued}".strip())
-    return Ending(_TOLD, f"{reason(ends, machines=machines)}. {continued}".strip())
+        return Ending(_LOST, f"machine {names} does not answer any more. {continued}".strip())
+    return Ending(_LOST, f"{reason(ends, machines=machines)}. {continued}".strip())
 
 
 def _culprit(ends: Iterable[RankEnd]) -> RankEnd | None:

@@ -109,7 +109,9 @@ def test_a_signal_saves_and_the_run_continues(
 
 def test_a_rank_that_is_killed_is_named(straight: Path, vectors: dict[str, Any], tmp_path: Path) -> None:
     end = command(vectors, tmp_path, "it", what="die").end()
-    assert end.returncode == 2
+    assert end.returncode == 75
+    assert len(told(end)) == 1
+    assert "rank 1 (process" in end.stderr
     assert told(end)[-1].startswith("error: rank 1 was killed by SIGKILL")
     assert f"Continue with --resume {tmp_path}/runs/it, or let --max_restarts N do so." in told(end)[-1]
     assert resumed(tmp_path, "it") == digest(straight.parent.parent, "two")

@@ -50,7 +50,8 @@ def test_two_processes_say_what_they_are(vectors: dict[str, Any], tmp_path: Path
         assert facts["hardware"].pop("device").startswith("cpu")
     threads = first["hardware"]["threads"]
     assert second["hardware"] == first["hardware"] | {"threads": 2}
-    assert results[0].stderr.count("The processes are on 1 machine(s) and exchange tensors by gloo.") == 1
+    told = "The processes are on 1 machine(s) and exchange tensors by gloo. The weights are whole on each."
+    assert results[0].stderr.count(told) == 1
     told = f"bears on the bits of the result: threads: {threads} (rank 0), 2 (rank 1)."
     assert results[0].stderr.count(told) == (threads != 2)
 
