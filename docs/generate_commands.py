@@ -24,6 +24,7 @@ Every command takes `--help`, and `--debug`, which shows the traceback of an err
 | 0 | done |
 | 1 | a defect of mltrain or of a plugin |
 | 2 | something that you can mend: the message says what, where and how |
+| 75 | another process of the run was lost: what was saved is whole, and the same with `--resume` goes on |
 | 130, 143 | interrupted by Ctrl-C or SIGTERM; a run that was training is saved |
 """
 

@@ -100,6 +100,7 @@ def test_the_pseudocode_names_exactly_the_events_there_are() -> None:
     assert {word for word in listed.replace(",", " ").split() if word.startswith("on_")} == events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 3])
 def test_a_change_that_follows_the_position_survives_an_interruption(run: Any, stop_at: int) -> None:
     straight, _ = run()

@@ -237,6 +237,7 @@ def test_an_error_of_the_task_is_laid_at_the_plugin(
     assert "Traceback (most recent call last):" in text
 
 
+@pytest.mark.slow
 def test_runs_of_one_name(train: Callable[..., tuple[int, str]]) -> None:
     for arguments in (["--lr", "1e-2"], ["--lr", "1e-2"], ["--run_name", "mine"]):
         code, text = train(*arguments)

@@ -233,6 +233,7 @@ SMALL = [["-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]]
 LARGE_BATCHES = ["data.train_size=8000", "--batch_size", "4000", "--num_epochs", "1", "--num_workers", "2"]
 
 
+@pytest.mark.slow
 def test_fault_38_a_small_shared_memory_takes_fewer_loader_processes(tmp_path: Path) -> None:
     need_mounts()
     result = WarmCommand([*WORDS, *LARGE_BATCHES], tmp_path, mounts=SMALL).end()

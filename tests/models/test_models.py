@@ -36,6 +36,7 @@ def test_logits_have_a_row_an_image_and_a_column_a_class(name: str, channels: in
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_eight_images_can_be_learned_by_heart(name: str) -> None:
     size, steps = (16, 20) if name == "resnet18" else (28, 60)

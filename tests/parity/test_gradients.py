@@ -44,7 +44,7 @@ def by_hand(task: str, *, epochs: int, window: int, learning_rate: float, seed: 
     return model.state_dict()
 
 
-@pytest.mark.parametrize("task", ["vectors", "weighted_vectors"])
+@pytest.mark.parametrize("task", ["vectors", pytest.param("weighted_vectors", marks=pytest.mark.slow)])
 def test_every_cut_of_a_window_equals_the_loop_by_hand(task: str, vectors: dict[str, Any], train_vectors: Any) -> None:
     expected = by_hand(task, epochs=3, window=8, learning_rate=0.5)
     settings = {

@@ -347,6 +347,7 @@ def test_an_odd_batch_is_refused_before_compute(data: Path) -> None:
 # --- whole runs
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_mid_epoch_continues_to_the_same_bits(data: Path) -> None:
     config = settings(data, EVERYTHING)
     straight = mltrain.train(config, {"run.name": "straight"})

@@ -81,6 +81,7 @@ def hungry_tasks() -> None:
             register_task(f"hungry_{name}")(kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_run_equals_one_with_smaller_microbatches(
     train_vectors: Any, caplog: pytest.LogCaptureFixture, workers: int

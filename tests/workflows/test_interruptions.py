@@ -57,6 +57,7 @@ def test_resume_auto_finds_the_unfinished_run(train_vectors: Any) -> None:
         train_vectors({"run.name": "mine", "optimizer.lr": 0.5}, resume="auto")
 
 
+@pytest.mark.slow
 def test_a_killed_continuation_of_a_finished_run_is_unfinished(
     vectors: dict[str, Any], train_vectors: Any, tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_run_resumed_with_other_settings_is_refused(run: Path) -> None:
         rerun(run)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_compared_as_far_as_it_goes(
     train_vectors: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

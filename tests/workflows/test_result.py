@@ -131,6 +131,7 @@ def test_nested_overrides_leave_the_other_keys_of_a_section() -> None:
     }
 
 
+@pytest.mark.slow
 def test_nested_overrides_train_as_dotted_ones_do(train_vectors: Any, result: Any) -> None:
     dotted = train_vectors({"training.num_epochs": 1, "model.dropout": 0.2})
     nested = train_vectors({"training": {"num_epochs": 1}, "model": {"dropout": 0.2}})

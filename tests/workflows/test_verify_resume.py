@@ -88,6 +88,7 @@ def test_a_task_that_draws_from_a_generator_of_its_own_fails_and_its_runs_are_ke
         assert (found.folder / f"{run}.log").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_metric_of_one_run_only_fails(small: dict[str, Any]) -> None:
     found = verify(small, {"callbacks": {"tells_of_resuming": {}}, "checkpointing.every_n_steps": 3})
     assert not found.same
