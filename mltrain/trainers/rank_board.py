@@ -117,12 +117,16 @@ class RankBoard:
         now = time.monotonic()
         if self._rank >= _EXAMINERS and waited_s < PATIENCE_S:
             return None
-        if now - heartbeat.answered >= SILENCE_S:
-            return unreachable(heartbeat.signs[0], own, "{}:{}".format(*heartbeat.address))
+        first = heartbeat.signs[0]
+        # The death that took the store along came first; who else is gone by now has left because of it.
+        if now - heartbeat.answered >= SILENCE_S or (heartbeat.lost and first.process() == "gone"):
+            return unreachable(first, own, "{}:{}".format(*heartbeat.address))
+        if heartbeat.lost or heartbeat.examined is None:
+            return None
         others = [sign for sign in heartbeat.signs if sign.rank != self._rank]
         silent_s = {sign.rank: now - heartbeat.changed[sign.rank] for sign in others}
         # What a store says that no longer answers is old.
-        known_s = waited_s if now - heartbeat.answered < SILENCE_S / 2 else 0.0
+        known_s = now - heartbeat.examined if now - heartbeat.answered < SILENCE_S / 2 else 0.0
         return judge(others, silent_s, own=own, timed_out=timed_out, waited_s=known_s)
 
     def _error(self, verdict: Verdict) -> LostProcessError:

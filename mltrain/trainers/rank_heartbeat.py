@@ -44,6 +44,8 @@ class Heartbeat:
         signs: the latest of all processes, by rank; but the first process's they are read while `examines` is set.
         changed: when each of them was new, by `time.monotonic`.
         answered: when the store last answered, likewise.
+        lost: whether the connection to the store has broken: it does not come back, and the signs grow old.
+        examined: since when the signs of all have been read, likewise; None while they are not.
         verdict: on a process that is lost, once there is one.
         examines: whether this process looks for the lost one.
     """
@@ -60,6 +62,8 @@ class Heartbeat:
         self.signs = list(signs)
         self.changed = [time.monotonic()] * len(signs)
         self.answered = time.monotonic()
+        self.lost = False
+        self.examined: float | None = None
         self.verdict: Verdict | None = None
         self.examines = False
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -95,13 +99,14 @@ class Heartbeat:
         with contextlib.suppress(RuntimeError):
             client = dist.TCPStore(host, port, timeout=_CONNECT, wait_for_workers=False)  # type: ignore[attr-defined]
             store = dist.PrefixStore(self._name, client)  # type: ignore[attr-defined]
+        self.lost = store is None
         while True:
             leaves = self._leaves
             if store is not None:
                 try:
                     self._exchange(store)
                 except RuntimeError:  # a store whose process has ended does not come back
-                    store = None
+                    store, self.lost = None, True
             with self._round:
                 self._rounds += 1
                 self._round.notify_all()
@@ -117,16 +122,19 @@ class Heartbeat:
             self._sign(self.signs[self._rank]), beat=self._rounds + 1, at=time.strftime("%H:%M:%S"), state=state
         )
         self.signs[self._rank] = own
+        began, examines = time.monotonic(), self.examines
         store.set(str(self._rank), own.text())
         # This reads what is there, or writes what is told where nothing is: the first verdict stays.
         found = store.compare_set(_VERDICT, "", self._told.text() if self._told is not None else "")
         if found and self.verdict is None:
             self._take_verdict(Verdict.read(found))
-        for rank in range(len(self.signs)) if self.examines else (0,):
+        for rank in range(len(self.signs)) if examines else (0,):
             text = b"" if rank == self._rank else store.compare_set(str(rank), "", "")
             if text and (sign := Sign.read(text)).beat != self.signs[rank].beat:
-                self.signs[rank], self.changed[rank] = sign, time.monotonic()
+                self.signs[rank], self.changed[rank] = sign, began
         self.answered = time.monotonic()
+        if examines and self.examined is None:
+            self.examined = self.answered
 
     def _take_verdict(self, verdict: Verdict) -> None:
         self.verdict = verdict
