@@ -54,9 +54,9 @@ class Trainer(TrainerParts):
                 if not filler:
                     self._take_in(losses, batch, weights, microbatch=number - 1)
                 if number == window.num_microbatches:
-                    self.processes.begin_agreement(self.finite, self.stop)  # under way during the backward pass
+                    self.agreement.begin_step(self.finite, self.stop)  # under way during the backward pass
                 self.update.backward(losses.values, scale if weights is None else scale * weights)
-        self.processes.agree_on_step(self.finite, self.stop)
+        self.agreement.settle_step(self.finite, self.stop)
         self._update()
 
     # ---- the loop --------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Trainer(TrainerParts):
         stream = self.loaders.training_stream(self.plan, self.microbatches.cut(), self.position, self.num_epochs)
         try:
             self._emit("on_fit_start")
-            while self.position.epoch < self.num_epochs and not self.processes.agree(self.stop):
+            while self.position.epoch < self.num_epochs and not self.agreement.on_end(self.stop):
                 if not (self._train(stream) and self._validate()):
                     break
             if self._saved != self.position:
@@ -102,7 +102,7 @@ class Trainer(TrainerParts):
             self.samples_seen += self.samples_of(window)
             for on_step_end in self._on_step_end:
                 on_step_end(self)
-            stopped = self.processes.agreed(self.stop)
+            stopped = self.agreement.stops(self.stop)
             if stopped:
                 break
         self.timing.train_s += time.perf_counter() - started
@@ -142,7 +142,7 @@ class Trainer(TrainerParts):
                 to_device=self.to_device,
                 weights=self.weighing.of_batch,
                 autocast=self.autocast,
-                interrupted=lambda: self.processes.agree(self.stop) == "interrupted",
+                interrupted=lambda: self.agreement.on_end(self.stop) == "interrupted",
             ),
         )
         self.layout.forget_gathered(self.evaluated_model)

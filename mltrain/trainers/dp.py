@@ -166,8 +166,8 @@ class DPTrainer(Trainer):
             self.noise.rekey(self._test_key("noise", step) or b"")
         for _ in range(window.num_microbatches):
             self._add(self.to_device(self.timing.wait_for(window.batches)))
-        self.processes.begin_agreement(self.finite, self.stop)
-        self.processes.agree_on_step(self.finite, self.stop)
+        self.agreement.begin_step(self.finite, self.stop)
+        self.agreement.settle_step(self.finite, self.stop)
         self.account.settle()
         self._update()
 

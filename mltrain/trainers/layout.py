@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.checkpoints.parts import Place
+from mltrain.trainers.agreement import add_mark
 from mltrain.trainers.updates import Update, new_update
 
 __all__ = ["Layout"]
@@ -25,6 +26,9 @@ class Layout:
 
     Args:
         accelerator: of the run.
+
+    Attributes:
+        mark: a number that is exchanged with the gradients, once a model is prepared; None: none is.
     """
 
     exchanges_weights: ClassVar[bool] = False
@@ -33,6 +37,7 @@ class Layout:
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._is_main: bool = accelerator.is_main_process
+        self.mark: nn.Parameter | None = None
 
     @property
     def writers(self) -> int:
@@ -58,7 +63,11 @@ class Layout:
             optimizer: of the model.
             max_norm: clip gradients to this 2-norm, or None.
         """
-        prepared_model, prepared_optimizer = self._accelerator.prepare(model, optimizer)
+        prepared_optimizer = self._accelerator.prepare(optimizer)
+        if self._accelerator.num_processes > 1 and self._accelerator.device.type == "cpu":
+            prepared_model, self.mark = add_mark(model, self._accelerator.prepare)
+        else:
+            prepared_model = self._accelerator.prepare(model)
         return prepared_model, *new_update(self._accelerator, optimizer, prepared_optimizer, max_norm)
 
     def more_to_come(self, model: nn.Module) -> AbstractContextManager[None]:

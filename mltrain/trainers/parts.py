@@ -18,6 +18,7 @@ from mltrain.data.plan import Position
 from mltrain.models.gradient_checkpointing import gradient_checkpointing
 from mltrain.tasks.base import Task
 from mltrain.tracking.recorder import Recorder
+from mltrain.trainers.agreement import Agreement
 from mltrain.trainers.buffer_guard import BufferGuard
 from mltrain.trainers.compilation import Compilation
 from mltrain.trainers.devices import reseeder, seed_everything, sender
@@ -110,6 +111,7 @@ class TrainerParts(TrainerHooks):
             config.scheduler, optimizer, steps_per_epoch=self.steps_per_epoch, num_epochs=self.num_epochs
         )
         self.model, self.optimizer, self.update = self.prepare(self.plain_model, optimizer)
+        self.agreement = Agreement(self.processes, self.layout.mark)
         self.ema = None if average is None else EMA(self.layout.place(average), self.plain_model, training.ema.decay)
         self.evaluated_model = self.plain_model if self.ema is None else self.ema.model
         self.compilation = stack.enter_context(Compilation(training.compile))

@@ -151,7 +151,7 @@ class Session:
         if self._is_main:
             trainer.write_reports(self._folder.reports)
         # A signal after the last epoch may have reached one process only.
-        ended, reason = trainer.processes.agree(trainer.stop) or "completed", trainer.stop.reason
+        ended, reason = trainer.agreement.on_end(trainer.stop) or "completed", trainer.stop.reason
         if ended == "interrupted":
             return self._interrupted(trainer)
         if ended == "early_stopped":
