@@ -27,10 +27,28 @@ class Ticker(Protocol):
 def plain(problem: Problem, clock: Ticker) -> None:
     """PyTorch alone."""
     model = problem.model()
-    optimizer = problem.optimizer(model)
-    with Path("log.jsonl").open("w") as log:
-        for step, batch in enumerate(_loader(problem), 1):
-            loss = F.cross_entropy(model(batch["inputs"]), batch["labels"])
+    train_by_hand(model, model, problem.optimizer(model), _loader(problem), clock, Path("log.jsonl"))
+
+
+def train_by_hand(
+    model: nn.Module,
+    called: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: DataLoader[Any],
+    clock: Ticker,
+    file: Path,
+) -> None:
+    """Train in PyTorch's own words.
+
+    Args:
+        model: whose parameters are trained.
+        called: the model, or its wrapper.
+        optimizer, loader, clock: of the contender.
+        file: log of the loss.
+    """
+    with file.open("w") as log:
+        for step, batch in enumerate(loader, 1):
+            loss = F.cross_entropy(called(batch["inputs"]), batch["labels"])
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
             optimizer.step()

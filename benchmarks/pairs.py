@@ -21,13 +21,12 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from benchmarks.contenders import Ticker
-from benchmarks.problems import LOG_EVERY, MAX_NORM, Problem, collate
+from benchmarks.contenders import Ticker, train_by_hand
+from benchmarks.problems import Problem, collate
 from benchmarks.relay import Schedule
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
@@ -58,21 +57,11 @@ def _by_hand(problem: Problem, clock: Ticker, rank: int) -> None:
     dist.init_process_group("gloo")
     model = problem.model()
     wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True)
-    optimizer = problem.optimizer(model)
     loader: DataLoader[Any] = DataLoader(
         problem.samples, problem.batch_size // _PROCESSES, sampler=_share(problem, rank), collate_fn=collate
     )
-    with Path(f"log_{rank}.jsonl").open("w") as log:
-        for step, batch in enumerate(loader, 1):
-            # Equal shares: the average of DDP is the mean over the window.
-            loss = F.cross_entropy(wrapped(batch["inputs"]), batch["labels"])
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
-            optimizer.step()
-            optimizer.zero_grad()
-            if step % LOG_EVERY == 0:
-                log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
-            clock.tick(model)
+    # Equal shares: the average of DDP is the mean over the window.
+    train_by_hand(model, wrapped, problem.optimizer(model), loader, clock, Path(f"log_{rank}.jsonl"))
     dist.destroy_process_group()
 
 

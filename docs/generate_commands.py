@@ -60,11 +60,19 @@ def _row(action: argparse.Action) -> str:
     names = ", ".join(f"`{name}`" for name in action.option_strings)
     value = "" if action.nargs == 0 else f"`{_value(action)}`"
     argument = " ".join(filter(None, [names, value]))
-    optional = action.default is not None and action.default is not False and action.default != []
-    default = "required" if action.required and action.nargs != "*" else f"`{action.default}`" if optional else ""
-    what = " ".join((action.help or "").split()).removesuffix(f" (default: {action.default})")
+    optional = action.default is not None and action.default is not False and action.default not in ([], ())
+    shown = _shown(action.default)
+    default = "required" if action.required and action.nargs != "*" else f"`{shown}`" if optional else ""
+    what = " ".join((action.help or "").split()).removesuffix(f" (default: {shown})")
     what = what.replace("%%", "%").replace("|", "\\|").replace("<", "\\<")
     return f"| {argument} | {default} | {what} |"
+
+
+def _shown(default: object) -> str:
+    """Return a default as it would be typed."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _value(action: argparse.Action) -> str:

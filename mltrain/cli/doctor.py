@@ -19,6 +19,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from mltrain.cli.flags import add_flag
+
 if TYPE_CHECKING:
     from mltrain.workflows.doctor import Diagnosis
 
@@ -33,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--json", action="store_true", help="print facts and recommendations as one JSON object")
     parser.add_argument("--config", metavar="FILE", help="YAML file that is to be trained here")
-    parser.add_argument(
-        "--num_processes", "--num-processes", type=int, metavar="N",
+    add_flag(
+        parser, "num_processes", type=int, metavar="N",
         help="training processes on this machine (default: as many as make sense; of a configuration, 1)",
     )  # fmt: skip
     add_keys(parser, without=("run_name",))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mltrain.core.byte_text import byte_text
+from mltrain.core.count_text import count_text
 
 if TYPE_CHECKING:
     from mltrain.core.machine import Device, Disk, Machine
@@ -106,19 +107,26 @@ def _disk(disk: Disk) -> str:
 
 
 def _uses(uses: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "trainer", f"{uses['trainer']} on {uses['device'] or 'no device'}, {uses['processes']} process(es)"
+    processes = count_text(uses["processes"], "process")
+    yield "trainer", f"{uses['trainer']} on {uses['device'] or 'no device'} in {uses['precision']}, {processes}"
     samples = f" of {uses['training_samples']:,} training samples" if "training_samples" in uses else ""
     yield "step", f"{uses['window_size']} samples{samples}"
     if "num_workers" in uses:
-        pinned = "pinned" if uses["pin_memory"] else "not pinned"
-        batches = f"{uses['prefetch_factor']} batches of {byte_text(uses['batch_bytes'])} ahead each, {pinned}"
-        yield "loading", f"{uses['num_workers']} worker(s), {batches}"
+        yield "loading", _loading(uses)
     if "parameters" in uses:
         trained = f", {uses['trained_parameters']:,} of them trained"
         yield "model", f"{uses['parameters']:,} parameters{trained}"
         memory = f"{byte_text(uses['training_bytes'])} on each process, activations and batches not counted"
         yield "memory", f"weights, gradients and optimizer: {memory}"
         yield "checkpoints", f"{byte_text(uses['checkpoint_bytes'])} each, up to {uses['checkpoints_kept']} at a time"
+
+
+def _loading(uses: dict[str, Any]) -> str:
+    size, pinned = byte_text(uses["batch_bytes"]), "pinned" if uses["pin_memory"] else "not pinned"
+    if uses["num_workers"] == 0:
+        return f"by the training process, batches of {size}, {pinned}"
+    workers = count_text(uses["num_workers"], "worker")
+    return f"{workers}, {count_text(uses['prefetch_factor'], 'batch')} of {size} ahead each, {pinned}"
 
 
 def _flaw(flaw: Flaw, name: str) -> tuple[str, str]:

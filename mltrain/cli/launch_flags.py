@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mltrain.cli.flags import add_flag
+
 if TYPE_CHECKING:
     from mltrain.workflows.launch_plan import LaunchPlan
 
@@ -27,7 +29,7 @@ _FLAGS: dict[str, tuple[Callable[[str], object], str, str]] = {
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     """Declare how many processes train, and where."""
     for flag, (kind, metavar, text) in _FLAGS.items():
-        parser.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+        add_flag(parser, flag, type=kind, metavar=metavar, help=text)
 
 
 def launch_plan(arguments: argparse.Namespace) -> LaunchPlan | None:

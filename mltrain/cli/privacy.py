@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import argparse
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mltrain.cli.flags import add_flag, counts
+from mltrain.cli.tables import new_table, print_table
 
 if TYPE_CHECKING:
     from mltrain.workflows.privacy_plan import PlannedRun, PrivacyPlan
 
 __all__ = ["add_arguments", "run"]
 
-_UNLIMITED = 1_000_000
 _NO_MATTER = ("trainer", "lr", "seed", "num_workers", "device", "run_name")
 _COLUMNS = ("epochs", "batch", "q", "steps", "noise multiplier", "epsilon")
 _STOP = "above the target"
@@ -31,15 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the configuration, what is asked, the rows of the table and the folder of the picture."""
     from mltrain.cli.train import add_keys
 
-    def add(name: str, **settings: object) -> None:
-        names = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        parser.add_argument(*names, dest=name, **settings)  # type: ignore[arg-type]
-
+    add = partial(add_flag, parser)
     add("config", metavar="FILE", required=True, help="YAML file")
     add("noise_multiplier", type=float, metavar="S", help="in place of training.dp.noise_multiplier")
     add("target_epsilon", type=float, metavar="E", help="in place of training.dp.target_epsilon")
-    add("epochs", type=_counts, default=(), metavar="N,N", help="rows (default: half, as and twice as configured)")
-    add("batch_sizes", type=_counts, default=(), metavar="N,N", help="the same of training.batch_size")
+    add("epochs", type=counts, default=(), metavar="N,N", help="rows (default: half, as and twice as configured)")
+    add("batch_sizes", type=counts, default=(), metavar="N,N", help="the same of training.batch_size")
     add("samples", type=int, metavar="N", help="training examples (default: those of the data are counted)")
     add("num_processes", type=int, default=1, metavar="N", help="processes that will train (default: 1)")
     add("output", type=Path, default=Path(), metavar="DIR", help="folder of privacy_plan.png (default: this one)")
@@ -80,13 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} are not numbers of 1 or more with commas between, such as 10,20")
-    return tuple(int(word) for word in words)
-
-
 def _lines(plan: PrivacyPlan) -> list[str]:
     from mltrain.privacy.rounding import shown_up
 
@@ -123,23 +116,13 @@ def _ending(plan: PrivacyPlan, target: float) -> str:
 
 
 def _print_table(plan: PrivacyPlan) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     has_stops = any(row.stops_after is not None for row in plan.table)
-    for title in (*_COLUMNS, _STOP) if has_stops else _COLUMNS:
-        table.add_column(title, no_wrap=True, justify="right")
+    table = new_table((*_COLUMNS, _STOP) if has_stops else _COLUMNS)
     for row in plan.table:
         cells = (str(row.num_epochs), str(row.batch_size), f"{row.sample_rate:.5f}", str(row.steps))
         stop = (_stop(row),) if has_stops else ()
         table.add_row(*cells, _noise(plan, row, 5), _epsilon(row), *stop)
-    console = Console(highlight=False)
-    # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
-    natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
-    console.width = max(console.width, natural)
-    console.print(table)
+    print_table(table)
 
 
 def _noise(plan: PrivacyPlan, row: PlannedRun, digits: int) -> str:

@@ -14,8 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from io import StringIO
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from mltrain.cli.flags import add_flag, counts
+from mltrain.cli.tables import new_table, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-_GIB = 2**30
+_MEMORY = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_SENT = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _TOO_LARGE = "does not fit"
-_UNLIMITED = 1_000_000
+_IN_WORDS = ("way", "")
 _NO_MATTER = ("trainer", "num_epochs", "batch_size", "lr", "seed", "num_workers", "device", "run_name")
 
 
@@ -35,14 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mltrain.cli.train import add_keys
     from mltrain.workflows.scaling import PRECISIONS, WAYS
 
-    def add(name: str, **settings: object) -> None:
-        names = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        parser.add_argument(*names, dest=name, **settings)  # type: ignore[arg-type]
-
+    add = partial(add_flag, parser)
     add("parameters", type=_count, metavar="N", help="parameters of the model, such as 7e9")
     add("config", metavar="FILE", help="YAML file, to count those of its model instead")
     add("blocks", type=int, default=32, metavar="N", help="equal blocks of the --parameters (default: 32)")
-    add("processes", type=_counts, required=True, metavar="N,N", help="processes, one device each")
+    add("processes", type=counts, required=True, metavar="N,N", help="processes, one device each")
     add("memory", type=float, required=True, metavar="GIB", help="memory of a device, GiB")
     add("link", type=float, required=True, metavar="GBIT", help="link of a machine to the others, Gbit/s")
     add("local_link", type=float, default=300.0, metavar="GB", help="between devices of a machine, GB/s (default: 300)")
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("optimizer", metavar="NAME", help="adamw, sgd, ... (default: the configuration's, or adamw)")
     add("precision", choices=PRECISIONS, default="float32", help="of the passes (default: float32)")
     add("ema", action="store_true", help="keep a moving average of the weights, if the configuration does not")
-    add("accumulation", type=_counts, default=(1,), metavar="N,N", help="microbatches of a window (default: 1)")
+    add("accumulation", type=counts, default=(1,), metavar="N,N", help="microbatches of a window (default: 1)")
     add(
         "samples", type=int, metavar="N", help="samples of a microbatch (default: 1, or the configuration's batch_size)"
     )
@@ -85,27 +87,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_plain(plan), indent=2))
         return 0
-    from rich.console import Console
-
     print("\n".join(_lines(plan, optimizer, arguments)))
-    print("\nMemory a rank, GiB")
-    for title, table in (("", _memory_table(plan)), ("A step", _step_table(plan))):
-        if title:
-            print(f"\n{title}")
-        console = Console(highlight=False, file=StringIO())
-        # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
-        natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
-        console.width = max(console.width, natural)
-        console.print(table)
-        print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))  # type: ignore[attr-defined]
+    name, size = _fitting(_MEMORY, max(row.memory.total for row in plan.rows))
+    print(f"\nMemory a rank, {name}")
+    print_table(_memory_table(plan, size))
+    print("\nA step")
+    print_table(_step_table(plan))
     return 0
 
 
 def _plan(arguments: argparse.Namespace, overrides: dict[str, Any]) -> tuple[ScalingPlan, str]:
     """Return the plan and the optimizer's name."""
     from mltrain.config.training import OptimizerSection
-    from mltrain.workflows.scaling import Machine, Work, read_model, scaling_plan, state_values_of
+    from mltrain.workflows.scaling import read_model, scaling_plan, state_values_of
     from mltrain.workflows.scaling_model import model_of_size
+    from mltrain.workflows.scaling_work import Machine, Work
 
     if arguments.config is None:
         model, ema, samples = model_of_size(arguments.parameters, arguments.blocks), arguments.ema, 1
@@ -160,13 +156,6 @@ def _count(text: str) -> int:
     return int(value)
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} are not numbers of 1 or more with commas between, such as 1,8,64")
-    return tuple(int(word) for word in words)
-
-
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
@@ -188,12 +177,19 @@ def _lines(plan: ScalingPlan, optimizer: str, arguments: argparse.Namespace) -> 
     return lines
 
 
-def _memory_table(plan: ScalingPlan) -> Table:
-    table = _new_table("processes", "way", "weights", "gradients", "optimizer", "EMA", "gathered", "total", "")
+def _fitting(units: Sequence[tuple[str, float]], largest: float) -> tuple[str, float]:
+    """Return the name and size of the largest unit of which the largest of some numbers is at least one."""
+    return next((unit for unit in units if largest >= unit[1]), units[-1])
+
+
+def _memory_table(plan: ScalingPlan, unit: float) -> Table:
+    table = new_table(
+        ("processes", "way", "weights", "gradients", "optimizer", "EMA", "gathered", "total", ""), words=_IN_WORDS
+    )
     for row in plan.rows:
         memory = row.memory
         parts = (memory.weights, memory.gradients, memory.optimizer, memory.ema, memory.gathered, memory.total)
-        cells = (_digits(part / _GIB) for part in parts)
+        cells = (_digits(part / unit) for part in parts)
         table.add_row(str(row.processes), row.way.name, *cells, "" if row.fits else _TOO_LARGE)
     return table
 
@@ -203,26 +199,17 @@ def _step_table(plan: ScalingPlan) -> Table:
     known = plan.compute is not None
     numbers = [step.accumulation for step in plan.rows[0].steps]
     efficiencies = [f"efficiency x{number}" for number in numbers] if known else []
-    titles = (f"sent x{numbers[0]}, GB", "wire, ms", *(("waits, ms", *efficiencies, "hides from") if known else ()))
-    table = _new_table("processes", "way", *titles, "")
+    name, unit = _fitting(_SENT, max(row.steps[0].sent for row in plan.rows))
+    titles = (f"sent x{numbers[0]}, {name}", "wire, ms", *(("waits, ms", *efficiencies, "hides from") if known else ()))
+    table = new_table(("processes", "way", *titles, ""), words=_IN_WORDS)
     for row in plan.rows:
         first = row.steps[0]
-        cells = [_digits(first.sent / 1e9), _digits(first.wire * 1e3)]
+        cells = [_digits(first.sent / unit), _digits(first.wire * 1e3)]
         if known:
             shares = (f"{step.efficiency:.1%}" for step in row.steps)
             hides = "never" if row.hidden_from is None else f"x{row.hidden_from}"
             cells += [_digits(first.exposed * 1e3), *shares, hides]
         table.add_row(str(row.processes), row.way.name, *cells, "" if row.fits else _TOO_LARGE)
-    return table
-
-
-def _new_table(*titles: str) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for title in titles:
-        table.add_column(title, no_wrap=True, justify="left" if title in ("way", "") else "right")
     return table
 
 

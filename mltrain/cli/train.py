@@ -14,6 +14,7 @@ A run leaves a folder below runs/: config, log, metrics, checkpoints, reports, m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -22,7 +23,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from mltrain.cli.early_signals import leave_on_signals
+from mltrain.cli.flags import add_flag
 from mltrain.cli.launch_flags import add_launch_flags, launch_plan, words_of
+from mltrain.cli.sign_of_life import sign_of_life
 
 if TYPE_CHECKING:
     from mltrain.workflows.launch_plan import LaunchPlan
@@ -59,8 +62,7 @@ def add_keys(parser: argparse.ArgumentParser, *, without: Collection[str] = ()) 
     for flag, (_, text) in _FLAGS.items():
         if flag in without:
             continue
-        names = dict.fromkeys([f"--{flag}", f"--{flag.replace('_', '-')}"])
-        parser.add_argument(*names, dest=flag, metavar=flag.upper(), help=text)
+        add_flag(parser, flag, metavar=flag.upper(), help=text)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any key of the configuration")
 
 
@@ -93,7 +95,8 @@ def _launch(plan: LaunchPlan, arguments: argparse.Namespace, started: float) -> 
     open_console_log()
     words = words_of(arguments, add_arguments)
     words += [word for word in plan.words if word.partition("=")[0] not in given]
-    end = launch(plan, rank_command(["train", *words]), started=started, debug=arguments.debug)
+    with sign_of_life(arguments, plan.num_processes):
+        end = launch(plan, rank_command(["train", *words]), started=started, debug=arguments.debug)
     if end.line is not None:
         print(f"error: {end.line}", file=sys.stderr)
     return end.code
@@ -103,15 +106,18 @@ def _train(arguments: argparse.Namespace, started: float) -> int:
     from mltrain.core.hardware import process_count
     from mltrain.core.logging import open_console_log
     from mltrain.workflows.launch_rank import as_rank, continued, launched_at
+    from mltrain.workflows.launch_state import is_rank
 
-    process_count()  # another number than was asked for is an error before any time is spent
+    processes = process_count()  # another number than was asked for is an error before any time is spent
     with as_rank():
         overrides, resume = continued(given_keys(arguments), arguments.resume)
         if os.environ.get("RANK", "0") == "0":
             open_console_log()
 
-        from mltrain.workflows.signals import command_signals
-        from mltrain.workflows.train import execute
+        # A launcher of ours says it itself, and only the first process has a log to say it in.
+        with contextlib.nullcontext() if is_rank() else sign_of_life(arguments, processes):
+            from mltrain.workflows.signals import command_signals
+            from mltrain.workflows.train import execute
 
         try:
             with command_signals():

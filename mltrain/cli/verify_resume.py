@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="how many (default: 5)")
     parser.add_argument(
         "--num_processes", "--num-processes", type=int, default=1, metavar="N",
-        help="processes of each run, by accelerate launch (default: 1)",
+        help="processes of each run, as for ml-train (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where the runs lie meanwhile (default: the configuration's run.dir)"

@@ -57,22 +57,30 @@ def _quoted_where_odd(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted_where_odd)
 
 
-def read_yaml(path: FilePath) -> tuple[dict[str, Any], dict[Path, int]]:
-    """Return the content of a YAML file and the line (from 1) of each of its keys."""
+def read_yaml(
+    path: FilePath, *, flag: str = "--config", examples: str = "configs/"
+) -> tuple[dict[str, Any], dict[Path, int]]:
+    """Return the content of a YAML file and the line (from 1) of each of its keys.
+
+    Args:
+        path: the file.
+        flag: what named it.
+        examples: folder of good ones.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path), fix="Check --config.") from None
+        raise ConfigError("no such file", where=str(path), fix=f"Check {flag}.") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError("is not a UTF-8 text", where=f"{path}:{line}", fix="Save it as UTF-8.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot be read ({reason})", where=str(path), fix="Check --config.") from None
+        raise ConfigError(f"cannot be read ({reason})", where=str(path), fix=f"Check {flag}.") from None
     values = _Values()
     node = _compose(text, str(path))
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError("must hold keys and values", where=str(path), fix="Start from a file of configs/.")
+        raise ConfigError("must hold keys and values", where=str(path), fix=f"Start from a file of {examples}.")
     try:
         content: dict[str, Any] = values.build(node, ())
     except _NodeError as refused:

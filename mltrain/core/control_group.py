@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mltrain.core.files import read_words
+
 __all__ = ["cpu_quota", "memory_limit"]
 
 _ROOT = Path("/")
@@ -20,7 +22,7 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
     found = []
     for folder in _folders(root, "cpu"):
         for files in ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"):
-            words = " ".join(_text(folder / name) for name in files).split()
+            words = " ".join(read_words(folder / name) for name in files).split()
             if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
                 found.append(int(words[0]) / int(words[1]))
     return min(found, default=None)
@@ -33,7 +35,7 @@ def memory_limit(root: Path = _ROOT) -> int | None:
         root: folder that holds `proc` and `sys`.
     """
     texts = [
-        _text(folder / name)
+        read_words(folder / name)
         for folder in _folders(root, "memory")
         for name in ("memory.max", "memory.limit_in_bytes")
     ]  # fmt: skip
@@ -44,7 +46,7 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the groups that this process is in, up to the outermost: each may limit it."""
     base = root / "sys/fs/cgroup"
     yield base
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in read_words(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and controller not in controllers.split(","):
@@ -52,10 +54,3 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
         for top in (base / controllers, base / "unified") if controllers else (base,):
             group = top / path.lstrip("/")
             yield from (group, *(parent for parent in group.parents if parent.is_relative_to(top)))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""

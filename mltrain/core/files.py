@@ -19,6 +19,7 @@ __all__ = [
     "json_text",
     "read_json",
     "read_record",
+    "read_words",
     "write_json",
     "write_text",
 ]
@@ -87,6 +88,14 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_words(path: Path) -> str:
+    """Read a short text, such as a fact of the system, without the white space around it; "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def read_record(path: Path) -> dict[str, Any]:

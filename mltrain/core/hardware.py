@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mltrain.core.control_group import cpu_quota
+from mltrain.core.environment import variables_set
 from mltrain.core.errors import HardwareError
 from mltrain.core.world_size import check_world_size
 
@@ -57,13 +58,8 @@ def process_count() -> int:
 @contextlib.contextmanager
 def as_if_launched(processes: int) -> Iterator[None]:
     """Let checks see as many processes as will be launched."""
-    before = os.environ.get("WORLD_SIZE")
-    os.environ["WORLD_SIZE"] = str(processes)
-    try:
+    with variables_set({"WORLD_SIZE": str(processes)}):
         yield
-    finally:
-        del os.environ["WORLD_SIZE"]
-        os.environ.update({} if before is None else {"WORLD_SIZE": before})
 
 
 def worker_count(wish: int | str, *, local_processes: int) -> int:

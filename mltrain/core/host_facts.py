@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from mltrain.core.control_group import cpu_quota, memory_limit
+from mltrain.core.files import read_words
 from mltrain.core.hardware import usable_cores
 from mltrain.core.machine import Host, Memory, Nvidia, Processor
 
@@ -32,7 +33,7 @@ _ASKING_S = 20
 
 def processor(root: Path = _ROOT) -> Processor:
     """Return what is known of the CPU without torch."""
-    lines = (line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines())
+    lines = (line.partition(":") for line in read_words(root / "proc/cpuinfo").splitlines())
     names = [value.strip() for name, _, value in lines if name.strip() == "model name"]
     architecture = platform.machine()
     return Processor(
@@ -56,10 +57,12 @@ def nvidia(root: Path = _ROOT) -> Nvidia:
     displays = [
         folder
         for folder in _entries(root / "sys/bus/pci/devices")
-        if _text(folder / "vendor") == _NVIDIA and _text(folder / "class").startswith(_DISPLAY)
+        if read_words(folder / "vendor") == _NVIDIA and read_words(folder / "class").startswith(_DISPLAY)
     ]
     gpus = max(len(displays), len(_entries(root / "proc/driver/nvidia/gpus")))
-    version = _DRIVER.search(_text(root / "sys/module/nvidia/version") or _text(root / "proc/driver/nvidia/version"))
+    version = _DRIVER.search(
+        read_words(root / "sys/module/nvidia/version") or read_words(root / "proc/driver/nvidia/version")
+    )
     if version is not None:
         return Nvidia(gpus, version[1])
     # Where the driver belongs to another system, as under WSL, NVIDIA's own program knows it.
@@ -137,10 +140,3 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -49,6 +49,11 @@ class Memory:
     available: int
     limit: int | None = None
 
+    @property
+    def usable(self) -> int:
+        """What this process may use of it."""
+        return self.total if self.limit is None else min(self.limit, self.total)
+
 
 @dataclass(frozen=True)
 class SharedMemory:

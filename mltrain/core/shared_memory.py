@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mltrain.core.machine import SharedMemory
 
-__all__ = ["SHARED_MEMORY", "bytes_needed", "fitting_workers", "free_shared_memory", "shared_memory"]
+__all__ = ["PREFETCH", "SHARED_MEMORY", "bytes_needed", "fitting_workers", "free_shared_memory", "shared_memory"]
 
+PREFETCH = 2
+"""Batches that a loader worker reads ahead where nobody says otherwise."""
 SHARED_MEMORY = Path("/dev/shm")
 # A training and an evaluation loader hold batches at the same time, and others use shared memory too.
 _LOADERS, _USABLE_SHARE = 2, 0.5

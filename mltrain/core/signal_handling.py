@@ -8,7 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["handling"]
+__all__ = ["NOTHING_TO_SAVE", "SAME_SIGNAL_S", "handling"]
+
+SAME_SIGNAL_S = 0.5
+"""A launcher or queue may send a signal to a process and to its group: what follows within this time is the same."""
+NOTHING_TO_SAVE = "Interrupted before training began: there is nothing to save."
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torch import nn
 
 from mltrain.checkpoints.parts import Place
 from mltrain.core.errors import ConfigError, HardwareError
-from mltrain.trainers.layout import Layout
+from mltrain.trainers.layout import Layout, refuse_scalars
 from mltrain.trainers.updates import Update
 from mltrain.trainers.zero_optimizer import ZeroOptimizer, check_divisible
 
@@ -40,7 +40,7 @@ def check_deepspeed(accelerator: Accelerator) -> None:
         raise HardwareError(
             f"{accelerator.mixed_precision} was launched with DeepSpeed",
             where="mixed_precision",
-            fix="Launch bf16, or full precision; or FSDP2 (accelerate_configs/fsdp2.yaml).",
+            fix="Launch bf16, or full precision; or DDP (accelerate_configs/multi_gpu_ddp.yaml).",
         )
     plugin = accelerator.state.deepspeed_plugin
     if plugin.zero_stage not in (1, 2, 3):
@@ -99,8 +99,10 @@ class DeepSpeedLayout(Layout):
         """Leave a model that will be divided on the host: a device may have no room for more than its part.
 
         Raises:
-            ConfigError: a second one is wanted, the average of the weights; the engine divides only the first.
+            ConfigError: a parameter has no dimension; or a second model is wanted, for the average of the weights,
+                where the engine divides weights: it does so with one.
         """
+        refuse_scalars(model, self.division)
         if not self._divides_weights:
             return super().place(model)
         if self._engine is not None:
@@ -115,14 +117,14 @@ class DeepSpeedLayout(Layout):
         self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float | None
     ) -> tuple[nn.Module, torch.optim.Optimizer, Update]:
         """Hand both to an engine. What a window is, and when a step is due, stays with the loop."""
-        check_divisible(model, optimizer)
+        check_divisible(optimizer)
         groups = [list(group["params"]) for group in optimizer.param_groups]
         self._plugin.deepspeed_config |= _settings(max_norm, self._count, is_bf16=self._is_bf16)
         shapes = [[parameter.shape for parameter in group] for group in groups]
         self._engine, _ = self._accelerator.prepare(model, optimizer)
         hooked: Any = model
         if self._divides_weights:
-            hooked.register_state_dict_post_hook(partial(self._gather))
+            hooked.register_state_dict_post_hook(partial(self._gather))  # torch marks it, which a method forbids
             hooked.register_load_state_dict_pre_hook(self._divide)
         hooked.register_load_state_dict_post_hook(lambda *_: self._engine.optimizer.refresh_fp32_params())
         whole: Any = ZeroOptimizer(optimizer, self._engine.optimizer, groups, shapes)
@@ -136,6 +138,10 @@ class DeepSpeedLayout(Layout):
             yield
         finally:
             self._engine.set_gradient_accumulation_boundary(True)
+
+    def size_of(self, parameter: nn.Parameter) -> int:
+        """Return the same: DeepSpeed leaves no elements in what it has divided."""
+        return int(getattr(parameter, "ds_numel", parameter.numel()))
 
     def own(self, tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Place]]:
         """Return every so many-th tensor, whole."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,6 +39,12 @@ _TIMED_OUT = re.compile(
     r"|collective operation timeout|wait timeout after"
 )
 
+_LOADER_KILLED = (
+    "a loader process was killed, most likely for want of memory",
+    "data.num_workers",
+    "Lower it, or give the machine more; then continue with --resume.",
+)
+
 _KNOWN = (
     _Known(
         RuntimeError,
@@ -56,9 +63,7 @@ _KNOWN = (
     _Known(
         RuntimeError,
         r"DataLoader worker .*(killed by signal|exited unexpectedly)",
-        "a loader process was killed, most likely for want of memory",
-        "data.num_workers",
-        "Lower it, or give the machine more; then continue with --resume.",
+        *_LOADER_KILLED,
     ),
     _Known(
         RuntimeError,
@@ -133,12 +138,21 @@ def explained(error: BaseException) -> MltrainError | None:
             where=error.filename,
             fix=f"{_DISK[error.errno]}, then continue with --resume: what was saved is whole.",
         )
+    if isinstance(error, OSError | EOFError) and _in_handing_over(error):
+        what, where, fix = _LOADER_KILLED
+        return HardwareError(what, where=where, fix=fix)
     text = str(error)
     for known in _KNOWN:
         found = re.search(known.pattern, text) if isinstance(error, known.kind) else None
         if found is not None:
             return HardwareError(known.what.format(**found.groupdict()), where=known.where, fix=known.fix)
     return _lost(text) if isinstance(error, RuntimeError) else None
+
+
+def _in_handing_over(error: BaseException) -> bool:
+    """Return whether an error was raised where torch takes a tensor over from a loader process, which has to live."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "torch.multiprocessing.reductions" for frame, _ in frames)
 
 
 def _lost(text: str) -> LostProcessError | None:

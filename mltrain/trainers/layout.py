@@ -11,10 +11,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from mltrain.checkpoints.parts import Place
+from mltrain.core.errors import ConfigError
 from mltrain.trainers.agreement import add_mark
 from mltrain.trainers.updates import Update, new_update
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "refuse_scalars"]
 
 
 class Layout:
@@ -79,6 +80,10 @@ class Layout:
         block: AbstractContextManager[None] = self._accelerator.no_sync(model)
         return block
 
+    def size_of(self, parameter: nn.Parameter) -> int:
+        """Return how many elements a parameter has on all processes together."""
+        return parameter.numel()
+
     def forget_gathered(self, model: nn.Module) -> None:
         """Drop weights that a forward pass without a backward pass has gathered: they would not see later changes."""
 
@@ -92,3 +97,19 @@ class Layout:
         Every process must call it; the main one has it in any case.
         """
         return model.state_dict()
+
+
+def refuse_scalars(model: nn.Module, division: str | None) -> None:
+    """Raise ConfigError for a parameter that has no dimension to divide it by.
+
+    Args:
+        model: whole.
+        division: what would divide it, for people.
+    """
+    for place, parameter in model.named_parameters():
+        if parameter.ndim == 0:
+            raise ConfigError(
+                f"{place} is a parameter without a dimension, which {division} cannot divide",
+                where="model",
+                fix="Make it one of shape (1,), or launch DDP.",
+            )

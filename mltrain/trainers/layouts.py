@@ -52,12 +52,8 @@ def shard_as_launched(accelerator: Accelerator) -> None:
 def check_layout(accelerator: Accelerator) -> None:
     """Raise HardwareError where weights were to lie as they cannot here."""
     kind = accelerator.distributed_type
-    if kind == DistributedType.FSDP and accelerator.state.fsdp_plugin.activation_checkpointing:
-        raise HardwareError(
-            "FSDP was launched with its own activation checkpointing",
-            where="fsdp_activation_checkpointing",
-            fix="Leave it out of the file for Accelerate, and set training.gradient_checkpointing: true.",
-        )
+    if kind == DistributedType.FSDP:
+        _check_fsdp(accelerator)
     if kind == DistributedType.DEEPSPEED:
         from mltrain.trainers.deepspeed_layout import check_deepspeed
 
@@ -87,6 +83,22 @@ def new_layout(accelerator: Accelerator) -> Layout:
     from mltrain.trainers.sharded_layout import ShardedLayout
 
     return ShardedLayout(accelerator)
+
+
+def _check_fsdp(accelerator: Accelerator) -> None:
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        # In parts there is no loss scaling, without which small gradients of float16 are 0.
+        raise HardwareError(
+            f"{accelerator.mixed_precision} was launched with FSDP",
+            where="mixed_precision",
+            fix="Launch bf16, or full precision; or DDP (accelerate_configs/multi_gpu_ddp.yaml).",
+        )
+    if accelerator.state.fsdp_plugin.activation_checkpointing:
+        raise HardwareError(
+            "FSDP was launched with its own activation checkpointing",
+            where="fsdp_activation_checkpointing",
+            fix="Leave it out of the file for Accelerate, and set training.gradient_checkpointing: true.",
+        )
 
 
 def _wishes(kind: str) -> bool:

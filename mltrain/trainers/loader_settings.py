@@ -9,12 +9,10 @@ import torch
 from mltrain.config.section import DataSection
 from mltrain.core.hardware import usable_cores, worker_count
 from mltrain.core.logging import log
-from mltrain.core.shared_memory import SHARED_MEMORY, fitting_workers, free_shared_memory
+from mltrain.core.shared_memory import PREFETCH, SHARED_MEMORY, fitting_workers, free_shared_memory
 from mltrain.data.loader import Batch, LoaderSettings
 
 __all__ = ["choose_loader_settings", "local_process_count", "tensor_bytes"]
-
-_PREFETCH = 2
 
 
 def choose_loader_settings(
@@ -33,7 +31,7 @@ def choose_loader_settings(
         is_main: whether this process tells of it.
     """
     wish = worker_count(section.num_workers, local_processes=local_processes)
-    prefetch_wish = _PREFETCH if section.prefetch_factor == "auto" else section.prefetch_factor
+    prefetch_wish = PREFETCH if section.prefetch_factor == "auto" else section.prefetch_factor
     workers, prefetch = fitting_workers(wish, prefetch_wish, batch_bytes, free_shared_memory(), local_processes)
     if is_main and workers < wish:
         log.warning(

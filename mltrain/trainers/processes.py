@@ -26,15 +26,15 @@ class Processes:
 
     Args:
         accelerator: of the run.
-        timeout_s: how long one waits for another; None: as long as torch does by itself.
+        timeout_s: how long one waits for another.
     """
 
-    def __init__(self, accelerator: Accelerator, timeout_s: float | None = None) -> None:
+    def __init__(self, accelerator: Accelerator, timeout_s: float) -> None:
         self.rank: int = accelerator.process_index
         self.count: int = accelerator.num_processes
         self.is_main = self.rank == 0
         self._accelerator = accelerator
-        self._timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
+        self._timeout = timedelta(seconds=timeout_s)
 
     def any(self, wish: bool) -> bool:
         """Return whether it is true of any process. Every process must call it."""

@@ -48,27 +48,17 @@ class Saving:
         Raises:
             CheckpointError: there is no room for it.
         """
-        error: MltrainError | None = None
-        staging: Path | None = None
-        try:
-            if self._processes.rank < self._writers:
-                snapshot, before = take()
-            if self._processes.is_main:
-                self._store.require_space(snapshot.num_bytes * self._writers)
-                staging = self._store.stage(name)
-        except OSError as reason:
-            error = self._failed(reason)
-        except MltrainError as reason:
-            error = reason
-        staging, error = self._processes.from_main((staging, error))
-        if error is not None:
-            raise error
-        assert staging is not None
+        taken = take() if self._processes.rank < self._writers else None
+        size = taken[0].num_bytes * self._writers if taken is not None else 0
+        staging = self._processes.done_by_main(lambda: self._staged(name, size))
         self._store.reserve(name)
         self._name = name
+        if taken is None:
+            return
+        snapshot, before = taken
         if self._processes.is_main:
             self._work.start(partial(self._commit, name, snapshot, before, self._store.retention, staging))
-        elif self._processes.rank < self._writers:
+        else:
             self._work.start(partial(self._write_part, snapshot, staging))
 
     def settle(self, *, wait: bool) -> str | None:
@@ -93,6 +83,8 @@ class Saving:
         name, self._name = self._name, None
         if error is not None:
             raise error
+        # This process's part is written, for it is in the checkpoint; the thread may still be about to end.
+        self._work.settle(wait=True)
         return name
 
     def close(self) -> None:
@@ -103,6 +95,14 @@ class Saving:
         except Exception as error:
             log.warning("The last checkpoint could not be saved (%s).", error)
         self._work.close()
+
+    def _staged(self, name: str, num_bytes: int) -> Path:
+        """Return a new folder to write a checkpoint of this size into."""
+        try:
+            self._store.require_space(num_bytes)
+            return self._store.stage(name)
+        except OSError as reason:
+            raise self._failed(reason) from None
 
     def _commit(
         self, name: str, snapshot: Snapshot, before: Callable[[], None], retention: Retention, staging: Path

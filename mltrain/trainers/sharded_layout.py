@@ -14,12 +14,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mltrain.checkpoints.parts import Place, is_divided, own_parts
-from mltrain.trainers.layout import Layout
+from mltrain.trainers.layout import Layout, refuse_scalars
 from mltrain.trainers.updates import DirectUpdate, Update
 
 __all__ = ["ShardedLayout"]
-
-_COMPUTED_IN = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ShardedLayout(Layout):
@@ -35,10 +33,9 @@ class ShardedLayout(Layout):
         super().__init__(accelerator)
         self._plugin = plugin = accelerator.state.fsdp_plugin
         precision = MixedPrecisionPolicy()
-        if accelerator.mixed_precision != "no":
+        if accelerator.mixed_precision == "bf16":
             # Gradients added up in the smaller type, as Accelerate has it, would depend on how a window is cut.
-            computed_in = _COMPUTED_IN[accelerator.mixed_precision]
-            precision = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32)
+            precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         self._settings = {"offload_policy": plugin.cpu_offload, "mp_policy": precision}
 
     @property
@@ -51,7 +48,11 @@ class ShardedLayout(Layout):
         """Divide a model in place, by the modules that the settings for Accelerate name; what remains is one part more.
 
         Accelerate's own way begins with embeddings, and cannot divide a model whose settings name what holds them.
+
+        Raises:
+            ConfigError: a parameter has no dimension.
         """
+        refuse_scalars(model, self.division)
         self._plugin.set_auto_wrap_policy(model)
         is_named = fsdp2_prepare_auto_wrap_policy(self._plugin, model) or (lambda _: False)
         # What a module holds comes before the module.

@@ -17,15 +17,8 @@ __all__ = ["ZeroOptimizer", "check_divisible"]
 _BY_ELEMENT = ("Adadelta", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 
-def check_divisible(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def check_divisible(optimizer: torch.optim.Optimizer) -> None:
     """Raise ConfigError where flat parts of parameters cannot be trained as whole ones would."""
-    for place, parameter in model.named_parameters():
-        if parameter.ndim == 0:
-            raise ConfigError(
-                f"{place} is a parameter without a dimension, which DeepSpeed cannot send",
-                where="model",
-                fix="Make it one of shape (1,), or launch DDP.",
-            )
     name = type(optimizer).__name__
     if name not in _BY_ELEMENT:
         raise ConfigError(

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mltrain.core.errors import ConfigError, one_line
-from mltrain.core.registry import nearest
+from mltrain.workflows.accelerate_keys import EXAMPLES, check_keys
 
 __all__ = ["AccelerateFile", "read_accelerate_file"]
 
 _ASKED = ("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port")
-_NOT_OURS = ("XLA", "MEGATRON_LM")
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,13 @@ class AccelerateFile:
 
     Attributes:
         asked: fields of a launch plan.
+        places: where the file says each of them.
         environment: for the ranks.
         words: for the command that the ranks are.
     """
 
     asked: Mapping[str, Any]
+    places: Mapping[str, str]
     environment: Mapping[str, str]
     words: tuple[str, ...]
 
@@ -44,6 +45,7 @@ def read_accelerate_file(file: Path) -> AccelerateFile:
     """
     if not file.is_file():
         raise ConfigError("is no file", where=f"--accelerate_config {file}", fix="Name a file of `accelerate config`.")
+    places = check_keys(file)
     from accelerate.commands.config.config_args import load_config_from_file
 
     try:
@@ -51,34 +53,13 @@ def read_accelerate_file(file: Path) -> AccelerateFile:
         kind = str(getattr(settings.distributed_type, "value", settings.distributed_type))
     except Exception as error:  # whatever Accelerate and its YAML reader meet in such a file
         raise _unusable(file, error) from None
-    if kind in _NOT_OURS or not hasattr(settings, "num_processes"):
-        raise ConfigError(
-            f"{kind} is not launched by torch's processes",
-            where=f"--accelerate_config {file}",
-            fix="Use GPUs or CPUs: see accelerate_configs/.",
-        )
-    _check_fsdp(file, settings)
     asked = {name: getattr(settings, name) for name in _ASKED if getattr(settings, name) not in (None, -1)}
     use_cpu = bool(settings.use_cpu) or kind == "MULTI_CPU"
     environment = _environment(file)
     if use_cpu:
         environment["ACCELERATE_USE_CPU"] = "true"
-    return AccelerateFile(asked, environment, ("training.device=cpu",) if use_cpu else ())
-
-
-def _check_fsdp(file: Path, settings: Any) -> None:
-    """Raise ConfigError for a part that Accelerate would pass over without a word."""
-    from accelerate.commands.launch import launch_command_parser
-
-    part = settings.fsdp_config or {}
-    known = {action.dest for action in launch_command_parser()._actions if action.dest.startswith("fsdp_")}
-    if not isinstance(part, dict):
-        raise ConfigError(f"is {part!r}", where=f"{file}, fsdp_config", fix="Make it keys and values.")
-    for key in part:
-        if key not in known:
-            close = nearest(str(key), sorted(known))
-            fix = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(known))}."
-            raise ConfigError("Accelerate knows no such key", where=f"{file}, fsdp_config.{key}", fix=fix)
+    told = {name: places.of((name,)) for name in asked}
+    return AccelerateFile(asked, told, environment, ("training.device=cpu",) if use_cpu else ())
 
 
 def _environment(file: Path) -> dict[str, str]:
@@ -107,8 +88,7 @@ def _environment(file: Path) -> dict[str, str]:
 
 
 def _unusable(file: Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"cannot be used ({type(error).__name__}: {one_line(error).rstrip('.')})",
-        where=f"--accelerate_config {file}",
-        fix="Write it with `accelerate config --config_file FILE`, or take one of accelerate_configs/.",
-    )
+    # A ValueError's text is Accelerate's own; that of others means nothing without their names.
+    name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    what = f"Accelerate cannot use it ({name}{one_line(error).rstrip('.')})"
+    return ConfigError(what, where=f"--accelerate_config {file}", fix=EXAMPLES)

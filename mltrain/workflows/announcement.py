@@ -52,8 +52,7 @@ def _device(facts: Mapping[str, Any]) -> str:
 
 def _parameters(trainer: Trainer) -> str:
     parameters = list(trainer.plain_model.parameters())
-    # DeepSpeed leaves no elements in what it has divided.
-    counts = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters]
+    counts = [trainer.layout.size_of(parameter) for parameter in parameters]
     total = sum(counts)
     trained = sum(count for count, parameter in zip(counts, parameters, strict=True) if parameter.requires_grad)
     return f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
+
+from mltrain.workflows.launch_state import STATE
 
 __all__ = ["ChildRun", "CommandRun", "Launcher", "command_launcher", "kill_groups"]
 
@@ -34,12 +36,12 @@ Launcher = Callable[[Sequence[str], Path], ChildRun]
 
 
 def command_launcher(num_processes: int) -> Launcher:
-    """Return what starts the command itself: through `accelerate launch` where several processes are wanted."""
+    """Return what starts the command itself, which launches as many processes as are wanted."""
     return lambda words, output: CommandRun(words, output, num_processes=num_processes)
 
 
 class CommandRun:
-    """`python -m mltrain ...`, or the same through `accelerate launch`.
+    """`python -m mltrain ...`, with `--num_processes` where several are wanted.
 
     Args:
         words: the command after `mltrain`.
@@ -48,10 +50,10 @@ class CommandRun:
     """
 
     def __init__(self, words: Sequence[str], output: Path, *, num_processes: int) -> None:
-        launch = _launch_words(num_processes) if num_processes > 1 else []
+        launch = ["--num_processes", str(num_processes)] if num_processes > 1 else []
         with output.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, *launch, "-m", "mltrain", *words],
+                [sys.executable, "-m", "mltrain", *words, *launch],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -66,12 +68,17 @@ class CommandRun:
     def kill(self) -> int:
         """Kill the process, its loader workers and, where it is a launcher, what it launched."""
         if self._process.poll() is None:
-            groups = {self._process.pid}
+            groups, left = {self._process.pid}, set[str]()
             if self._launched:
                 # A launcher gives each of its processes a session of its own. Stopped, it starts no more of them.
                 os.kill(self._process.pid, signal.SIGSTOP)
-                groups |= _groups_below(self._process.pid)
+                below = psutil.Process(self._process.pid).children(recursive=True)
+                groups |= _groups_of(below)
+                left = _state_folders_of(below)
             kill_groups(groups)
+            self._process.wait()
+            for folder in left:  # which a launcher that is killed cannot remove
+                shutil.rmtree(folder, ignore_errors=True)
         return self._process.wait()
 
 
@@ -82,18 +89,18 @@ def kill_groups(groups: set[int]) -> None:
             os.killpg(group, signal.SIGKILL)
 
 
-def _groups_below(pid: int) -> set[int]:
-    """Return the process groups of all descendants."""
+def _groups_of(processes: Sequence[psutil.Process]) -> set[int]:
     groups = set()
-    for process in psutil.Process(pid).children(recursive=True):
+    for process in processes:
         with contextlib.suppress(ProcessLookupError):
             groups.add(os.getpgid(process.pid))
     return groups
 
 
-def _launch_words(num_processes: int) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-    return [*words, "--num_processes", str(num_processes), "--main_process_port", str(port)]
+def _state_folders_of(processes: Sequence[psutil.Process]) -> set[str]:
+    """Return the folder that a launch keeps its state in, as its processes know it."""
+    folders = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            folders.add(process.environ().get(STATE, ""))
+    return folders - {""}

@@ -126,7 +126,7 @@ def judge(
     configured = (report.configured if report is not None else {}) or DEFAULTS
     advice = advise(seen, processes, batch_bytes=batch_bytes, trainer=configured["training.trainer_type"])
     command = command_line(advice, file, configured=configured, overrides=overrides)
-    flaws = find_flaws(seen, processes, batch_bytes=batch_bytes)
+    flaws = find_flaws(seen, processes, batch_bytes=batch_bytes, precision=uses.get("precision"))
     if report is not None:
         from mltrain.workflows.doctor_config import judge_sizes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from mltrain.tracking.run_facts import flatten
 from mltrain.trainers.loader_settings import choose_loader_settings, tensor_bytes
 from mltrain.trainers.registry import TRAINERS
 from mltrain.workflows.checks import check_training
+from mltrain.workflows.machine_advice import LONG, PRECISION
 from mltrain.workflows.machine_flaws import Flaw
 from mltrain.workflows.request import ConfigLike, read_request
 from mltrain.workflows.scaling import state_values_of
@@ -78,7 +80,7 @@ def examine_config(
 
     training = checked.training
     report.configured = flatten(checked.model_dump())
-    report.uses |= {"trainer": training.trainer_type, "processes": processes}
+    report.uses |= {"trainer": training.trainer_type, "processes": processes, "precision": _precision(checked)}
     report.uses["window_size"] = training.batch_size * processes * training.gradient_accumulation_steps
     with as_if_launched(processes):
         attempt(lambda: TRAINERS.get(training.trainer_type).check(checked))
@@ -99,8 +101,8 @@ def judge_sizes(report: ConfigReport, machine: Machine) -> list[Flaw]:
     need, processes = uses["training_bytes"], uses["processes"]
     kind, _, index = str(uses["device"]).partition(":")
     device = next((each for each in machine.devices if each.kind == kind and each.index == int(index or 0)), None)
-    limit = machine.memory.limit or machine.memory.total
-    has, where = (device.memory, device.name) if device is not None else (limit, "this machine's memory")
+    host = machine.memory.usable, "this machine's memory"
+    has, where = (device.memory, device.name) if device is not None else host
     total = need * (1 if device is not None else processes)
     if has is not None and total > has:
         what = f"weights, gradients and the optimizer's state take {byte_text(total)}, and {where} has {byte_text(has)}"
@@ -112,6 +114,15 @@ def judge_sizes(report: ConfigReport, machine: Machine) -> list[Flaw]:
         what = f"{uses['checkpoints_kept']} checkpoints take {sizes[0]}, and run.dir has {sizes[1]} free"
         found.append(Flaw(what, "Make room, name another run.dir, or lower checkpointing.keep_top_k and keep_last."))
     return found
+
+
+def _precision(config: Config) -> str:
+    """Return the type of forward passes."""
+    training = config.training
+    if training.trainer_type == "mixed_precision":
+        return training.amp_dtype
+    launched = os.environ.get(PRECISION) if training.trainer_type == "accelerate" else None
+    return LONG.get(launched or "", "float32")
 
 
 def _checked_task(config: Config) -> Task:

@@ -74,7 +74,7 @@ def keep_window(
     by_hand = {
         key
         for key, value in {BATCH_SIZE: wanted.batch_size, ACCUMULATION: wanted.accumulation}.items()
-        if own.get(key) != value or (key in loaded.overrides and not auto)
+        if own[key] != value or (key in loaded.overrides and not auto)
     }
     cut = fitting_cut(window_size, wanted, group_size=group_size, by_hand=by_hand, run=str(folder.path))
     training = asked.model_copy(update={"batch_size": cut.batch_size, "gradient_accumulation_steps": cut.accumulation})

@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mltrain.core.environment import variables_set
 from mltrain.core.errors import SignalError
 from mltrain.core.hardware import usable_cores
 from mltrain.core.logging import log
+from mltrain.core.signal_handling import NOTHING_TO_SAVE
 from mltrain.core.world_size import ASKED
 from mltrain.workflows.launch_codes import Ending
 from mltrain.workflows.launch_plan import LaunchPlan
@@ -59,12 +61,12 @@ def launch(
     with signals.taken_over(), tempfile.TemporaryDirectory(prefix="mltrain-launch-") as folder, _quiet(debug=debug):
         state = LaunchState(Path(folder))
         variables = {STATE: folder, STARTED: repr(started), LAUNCHER: str(os.getpid()), **_variables(plan, debug=debug)}
-        with _environment(variables):
+        with variables_set(variables):
             try:
                 return _run(plan, command, signals, state, patience, folder)
             except SignalError as error:
                 if state.run_folder is None:
-                    log.warning("Interrupted before training began: there is nothing to save.")
+                    log.warning(NOTHING_TO_SAVE)
                 return Ending(128 + error.number)
 
 
@@ -114,21 +116,6 @@ def _variables(plan: LaunchPlan, *, debug: bool) -> Mapping[str, str]:
     if not debug:
         variables["TORCH_CPP_LOG_LEVEL"] = os.environ.get("TORCH_CPP_LOG_LEVEL", "FATAL")
     return variables
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while the block runs."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

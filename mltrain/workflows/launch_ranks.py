@@ -70,9 +70,13 @@ class Ranks:
             at_once: wait no longer than for SIGTERM.
         """
         now = time.monotonic()
+        first = now + (self._patience.stop_s if at_once else self._patience.tell_s)
         if self._deadline is None:
-            self._deadline = now + (self._patience.stop_s if at_once else self._patience.tell_s)
-        elif now > self._deadline:
+            self._deadline = first
+        elif now <= self._deadline:
+            if not self._stopped:  # a signal may have been repeated since others failed
+                self._deadline = min(self._deadline, first)
+        else:
             # One that is stopped (SIGSTOP), or waits in the kernel, takes no SIGTERM.
             self._send(signal.SIGKILL if self._stopped else signal.SIGTERM)
             self._deadline = now + self._patience.stop_s

@@ -11,11 +11,9 @@ from types import FrameType
 from typing import Any
 
 from mltrain.core.errors import SignalError
-from mltrain.core.signal_handling import handling
+from mltrain.core.signal_handling import SAME_SIGNAL_S, handling
 
 __all__ = ["Signals"]
-
-_SAME_SIGNAL_S = 0.5  # as in mltrain.workflows.signals
 
 
 class Signals:
@@ -54,7 +52,7 @@ class Signals:
         now = time.monotonic()
         if self.received is None:
             self.received, self._first_at = number, now
-        elif now - self._first_at > _SAME_SIGNAL_S:
+        elif now - self._first_at > SAME_SIGNAL_S:
             self.is_repeated = True
         self._forward(number)
 

@@ -8,20 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mltrain.core.count_text import count_text
 from mltrain.core.hardware import automatic_workers
 from mltrain.core.machine import Machine
-from mltrain.core.shared_memory import fitting_workers
+from mltrain.core.shared_memory import PREFETCH, fitting_workers
 
-__all__ = ["DEFAULTS", "TYPICAL_BATCH", "TYPICAL_BYTES", "Advice", "advise", "command_line", "sensible_processes"]
+__all__ = [
+    "DEFAULTS",
+    "LONG",
+    "PRECISION",
+    "TYPICAL_BATCH",
+    "TYPICAL_BYTES",
+    "Advice",
+    "advise",
+    "command_line",
+    "sensible_processes",
+]
 
 PRECISION = "ACCELERATE_MIXED_PRECISION"
 TYPICAL_BATCH = "32 images of 224 x 224"
 TYPICAL_BYTES = 32 * 3 * 224 * 224 * 4
-_PREFETCH = 2
 _TRAINER, _AMP = "training.trainer_type", "training.amp_dtype"
-DEFAULTS = {_TRAINER: "standard", _AMP: "bfloat16"}
+_TF32, _THREADS, _WORKERS = "reproducibility.tf32", "reproducibility.num_threads", "data.num_workers"
+DEFAULTS = {_TRAINER: "standard", _AMP: "bfloat16", _TF32: "null", _THREADS: "null", _WORKERS: "auto"}
 _ORDINARY = ("standard", "mixed_precision", "accelerate")
-_SHORT = {"bfloat16": "bf16", "float16": "fp16"}
+LONG = {"bf16": "bfloat16", "fp16": "float16"}
+_SHORT = {name: short for short, name in LONG.items()}
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def advise(
         _processes(machine, processes),
         _trainer(processes, amp, reason) if is_ordinary else Advice(_TRAINER, trainer, "it is chosen for what it does"),
         *(_precision(processes, amp, reason) if is_ordinary else ()),
-        *(_tf32(machine) if trainer != "dp" else ()),
+        *(_tf32(machine) if is_ordinary else ()),
         *_threads(machine, processes),
         _workers(machine, processes, TYPICAL_BYTES if batch_bytes is None else batch_bytes),
     ]
@@ -74,7 +86,7 @@ def command_line(
     configured: Mapping[str, str] = DEFAULTS,
     overrides: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the command that trains so: `ml-train --num_processes 4 --config FILE --trainer accelerate`.
+    """Return the command that sets all that is advised: `ml-train --config FILE reproducibility.num_threads=2 ...`.
 
     Args:
         advice: what `advise` gave.
@@ -87,13 +99,16 @@ def command_line(
     words = ["ml-train", *(["--num_processes", str(processes)] if processes != 1 else []), "--config", config]
     if trainer != configured.get(_TRAINER) or _TRAINER in given:
         words += ["--trainer", str(trainer)]
-    if values.get(_AMP, configured.get(_AMP)) != configured.get(_AMP):
-        given[_AMP] = values[_AMP]
-    for key, value in given.items():
-        if key not in (_TRAINER, "--num_processes"):
-            words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    settings = {each.key: each.value for each in advice if "." in each.key}
+    differing = {key for key, value in settings.items() if _text(value) != configured.get(key)}
+    given |= {key: value for key, value in settings.items() if key in differing or key in given}
+    words += [f"{key}={_text(value)}" for key, value in given.items() if key != _TRAINER]
     before = f"{PRECISION}={values[PRECISION]} " if values.get(PRECISION) else ""
     return before + shlex.join(words)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _processes(machine: Machine, processes: int) -> Advice:
@@ -105,7 +120,7 @@ def _processes(machine: Machine, processes: int) -> Advice:
     elif devices:
         reason = "there is one GPU" if devices[0].kind != "mps" else "there is one GPU, and MPS takes one process"
     else:
-        reason = f"without a GPU: the threads of one process use all {machine.processor.usable} core(s) already"
+        reason = "without a GPU: the threads of one process use every core already"
     return Advice("--num_processes", processes, reason)
 
 
@@ -140,32 +155,35 @@ def _precision(processes: int, amp: str | None, reason: str) -> Iterator[Advice]
 
 
 def _tf32(machine: Machine) -> Iterator[Advice]:
-    devices, key = machine.usable_devices, "reproducibility.tf32"
+    devices = machine.usable_devices
     if devices and all(device.tf32 for device in devices):
         reason = "what stays in float32 runs several times as fast, with errors of about a thousandth"
-        yield Advice(key, True, reason)
+        yield Advice(_TF32, True, reason)
     else:
-        yield Advice(key, None, "not every GPU here has TF32" if devices else "no GPU here has TF32")
+        yield Advice(_TF32, None, "not every GPU here has TF32" if devices else "no GPU here has TF32")
 
 
 def _threads(machine: Machine, processes: int) -> Iterator[Advice]:
     if machine.usable_devices:
         return
     yield Advice(
-        "reproducibility.num_threads",
+        _THREADS,
         max(1, machine.processor.usable // processes),
-        f"{machine.processor.usable} core(s) over {processes} process(es); stated, because on a CPU the number of "
-        "threads is part of the bits",
+        f"{_shared_cores(machine, processes)}; stated, because on a CPU the number of threads is part of the bits",
     )
 
 
 def _workers(machine: Machine, processes: int, batch_bytes: int) -> Advice:
     wish = automatic_workers(machine.processor.usable, local_processes=processes)
     free = machine.shared_memory.free if machine.shared_memory is not None else None
-    workers, _ = fitting_workers(wish, _PREFETCH, batch_bytes, free, processes)
-    cores = f"{machine.processor.usable} core(s) over {processes} process(es)"
+    workers, _ = fitting_workers(wish, PREFETCH, batch_bytes, free, processes)
+    cores = _shared_cores(machine, processes)
     if workers < wish:
-        return Advice("data.num_workers", workers, f"{cores} allow {wish}, but shared memory is small; auto finds it")
+        return Advice(_WORKERS, workers, f"{cores} allow {wish}, but shared memory is small; auto finds it")
     if wish == 0:
-        return Advice("data.num_workers", 0, f"{cores}: a core alone is better spent in the training itself")
-    return Advice("data.num_workers", wish, f"{cores}, at most 8 each; auto chooses the same")
+        return Advice(_WORKERS, 0, f"{cores}: a core alone is better spent in the training itself")
+    return Advice(_WORKERS, wish, f"{cores}, at most 8 each; auto chooses the same")
+
+
+def _shared_cores(machine: Machine, processes: int) -> str:
+    return f"{count_text(machine.processor.usable, 'core')} over {count_text(processes, 'process')}"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mltrain.core.byte_text import byte_text
+from mltrain.core.count_text import count_text
 from mltrain.core.hardware import automatic_workers
 from mltrain.core.machine import Machine
-from mltrain.core.shared_memory import bytes_needed, fitting_workers
+from mltrain.core.shared_memory import PREFETCH, bytes_needed, fitting_workers
 from mltrain.workflows.machine_advice import TYPICAL_BATCH, TYPICAL_BYTES
 
 __all__ = ["Flaw", "find_flaws"]
@@ -17,7 +18,6 @@ _GIB = 2**30
 _FEW_FILES, _LITTLE_MEMORY = 1024, 2 * _GIB
 # A disk is nearly full under this share and under this many bytes.
 _SCARCE_SHARE, _SCARCE, _NOTHING = 0.1, 10 * _GIB, 64 * 2**20
-_PREFETCH = 2
 # The oldest driver that runs programs of a major version of CUDA on Linux (NVIDIA, "Minor Version Compatibility").
 _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 
@@ -31,18 +31,22 @@ class Flaw:
     fatal: bool = False
 
 
-def find_flaws(machine: Machine, processes: int, *, batch_bytes: int | None = None) -> list[Flaw]:
+def find_flaws(
+    machine: Machine, processes: int, *, batch_bytes: int | None = None, precision: str | None = None
+) -> list[Flaw]:
     """Return what would go wrong, or slowly, in training with so many processes; the fatal first.
 
     Args:
         machine: its facts.
         processes: training processes here.
         batch_bytes: size of the largest batch that a loader worker hands over; None: a typical one.
+        precision: of the forward passes; None: not decided yet.
     """
     found = [
         *_packages(machine),
         *_gpus(machine),
         *_devices(machine),
+        *_precision(machine, precision),
         *_processes(machine, processes),
         *_memory(machine),
         *_shared_memory(machine, processes, batch_bytes),
@@ -70,7 +74,7 @@ def _gpus(machine: Machine) -> Iterator[Flaw]:
     torch, nvidia, hidden = machine.torch, machine.nvidia, machine.host.visible_devices
     if not nvidia.gpus or torch.version is None or any(device.kind == "cuda" for device in machine.devices):
         return
-    what = f"there are {nvidia.gpus} NVIDIA GPU(s), but "
+    what = f"there {'is' if nvidia.gpus == 1 else 'are'} {count_text(nvidia.gpus, 'NVIDIA GPU')}, but "
     driver = nvidia.driver or ""
     major = int(driver.partition(".")[0]) if driver else 0
     oldest = _OLDEST_DRIVER.get(int((torch.cuda or "0").partition(".")[0]), 0)
@@ -105,9 +109,12 @@ def _devices(machine: Machine) -> Iterator[Flaw]:
         names = ", ".join(sorted({name for name, _ in kinds}))
         fix = "Name equal ones in CUDA_VISIBLE_DEVICES."
         yield Flaw(f"the GPUs differ ({names}): in step with each other all go at the pace of the slowest", fix)
-    if not machine.usable_devices and machine.processor.bf16 is False:
-        what = "this processor emulates bfloat16: mixed_precision would be slower than standard"
-        yield Flaw(what, "Train in float32 (training.trainer_type: standard).")
+
+
+def _precision(machine: Machine, precision: str | None) -> Iterator[Flaw]:
+    if precision in (None, "bfloat16") and not machine.usable_devices and machine.processor.bf16 is False:
+        fix = "Train in float32: trainer standard, or accelerate without mixed precision."
+        yield Flaw("this processor emulates bfloat16: passes in it would be slower than in float32", fix)
 
 
 def _processes(machine: Machine, processes: int) -> Iterator[Flaw]:
@@ -117,7 +124,7 @@ def _processes(machine: Machine, processes: int) -> Iterator[Flaw]:
         return
     if not gpus:
         if processes > cores:
-            yield Flaw(f"{processes} processes share {cores} core(s)", f"Use at most {cores}.")
+            yield Flaw(f"{processes} processes share {count_text(cores, 'core')}", f"Use at most {cores}.")
         if "gloo" not in backends:
             fix = "Use one process, or a build of torch with gloo."
             yield Flaw("this torch has no gloo, through which processes on CPUs exchange gradients", fix, fatal=True)
@@ -132,7 +139,7 @@ def _processes(machine: Machine, processes: int) -> Iterator[Flaw]:
 
 def _memory(machine: Machine) -> Iterator[Flaw]:
     memory = machine.memory
-    usable = memory.total if memory.limit is None else min(memory.limit, memory.total)
+    usable = memory.usable
     if usable < _LITTLE_MEMORY:
         fix = "Give it more: torch alone takes half a GiB in each process."
         yield Flaw(f"this process may use {byte_text(usable)} of memory", fix)
@@ -144,13 +151,14 @@ def _shared_memory(machine: Machine, processes: int, known_bytes: int | None) ->
     if found is None or not wish:
         return
     batch_bytes = TYPICAL_BYTES if known_bytes is None else known_bytes
-    fitting = fitting_workers(wish, _PREFETCH, batch_bytes, found.free, processes)
-    if fitting != (wish, _PREFETCH):
+    fitting = fitting_workers(wish, PREFETCH, batch_bytes, found.free, processes)
+    if fitting != (wish, PREFETCH):
         batch = TYPICAL_BATCH if known_bytes is None else byte_text(known_bytes)
-        need = bytes_needed(wish, _PREFETCH, batch_bytes, processes)
+        need = bytes_needed(wish, PREFETCH, batch_bytes, processes)
+        each = f"{count_text(wish, 'loader worker')} for each of {count_text(processes, 'process')}"
         yield Flaw(
-            f"{found.path} has {byte_text(found.free)} free; {wish} loader worker(s) for each of {processes} "
-            f"process(es), with batches of {batch}, take {byte_text(need)}: {fitting[0]} would be used",
+            f"{found.path} has {byte_text(found.free)} free; {each}, with batches of {batch}, take {byte_text(need)}: "
+            f"{fitting[0]} would be used",
             f"Start the container with --shm-size={-(-need // _GIB)}g or --ipc=host; else data.num_workers: 0.",
         )
 

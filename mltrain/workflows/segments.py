@@ -53,11 +53,7 @@ def begin_segment(
         changes = changes_since(
             folder, config, data=data, data_files=data_files, initial_weights=weights, window_size=window_size
         )
-        if point.notice:
-            log.info("%s", point.notice)
-        for key, (then, now_is) in changes.items():
-            if key not in point.kept:
-                log.warning("Changed since the run began: %s from %r to %r.", key, then, now_is)
+        _tell(changes, point)
         metadata = read_json(folder.metadata)
         start = point.checkpoint.name if point.checkpoint is not None else None
         earlier = read_json(folder.summary) if folder.summary.is_file() else None
@@ -67,9 +63,23 @@ def begin_segment(
     for path, flaw in data.get("left_out", {}).items():
         log.debug("Left out: %s: %s", path, flaw)
     write_json(folder.metadata, metadata)
+    write_text(folder.config, dump_yaml(_own_values(config, point)))
+    write_text(folder.requirements, "".join(f"{name}=={version}\n" for name, version in packages.items()))
+
+
+def _tell(changes: Mapping[str, Sequence[Any]], point: ResumePoint) -> None:
+    """Log what of this segment differs from the run."""
+    if point.notice:
+        log.info("%s", point.notice)
+    for key, (then, now_is) in changes.items():
+        if key not in point.kept:
+            log.warning("Changed since the run began: %s from %r to %r.", key, then, now_is)
+
+
+def _own_values(config: Config, point: ResumePoint | None) -> dict[str, Any]:
+    """Return the configuration that the run keeps: the segment's, but for what stays as the run began."""
     values = config.model_dump()
     for key, value in (point.kept if point is not None else {}).items():
         section, _, name = key.partition(".")
         values[section][name] = value
-    write_text(folder.config, dump_yaml(values))
-    write_text(folder.requirements, "".join(f"{name}=={version}\n" for name, version in packages.items()))
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mltrain.checkpoints.store import CheckpointStore
 from mltrain.config.schema import Config
 from mltrain.core.logging import LogContext, close_log, log, open_file_log
 from mltrain.core.run_folder import RunFolder
+from mltrain.core.signal_handling import NOTHING_TO_SAVE
 from mltrain.tasks.base import Task
 from mltrain.tasks.package import save_model
 from mltrain.tracking.base import TRACKERS, Tracker
@@ -85,29 +86,20 @@ class Session:
         ]
         self.signal: int | None = None
 
-    def run(self, point: ResumePoint | None, *, started: float) -> dict[str, Any]:
+    def run(self, point: ResumePoint | None, *, started: float, begin: Callable[[], None]) -> dict[str, Any]:
         """Train, evaluate, report; returns the summary. Whatever happens, the folder says how it ended.
 
         Args:
             point: where the run continues; None: it begins.
             started: when the command began, by `time.monotonic`.
+            begin: is called when, from there on, log and summary say how an interruption ended the run.
         """
         max_time = self._config.training.max_time if self._is_main else None
         with contextlib.ExitStack() as stack:
-            recorder = None
-            if self._is_main:
-                stack.enter_context(self._folder.lock())
-            log_name = "train.log" if self._is_main else f"rank_{self._accelerator.process_index}.log"
-            stack.callback(close_log, open_file_log(self._folder.logs / log_name))
-            if self._is_main:
-                self._begin(point)
-                if point is not None and point.checkpoint is not None:
-                    # Before the metrics are cut back to it: what is newer would lack them.
-                    CheckpointStore(self._folder.checkpoints).set_aside_after(point.checkpoint)
-                recorder = self._open_recorder(point)
-                stack.callback(recorder.close)
+            recorder = self._opened(stack, point)
             trainer = None
             summary: dict[str, Any] = {}
+            begin()
             try:
                 trainer = self._trainer_class(
                     self._config, self._task, self._accelerator, self._folder, recorder, self._callbacks
@@ -122,7 +114,7 @@ class Session:
             except KeyboardInterrupt as error:
                 self._board.met(error)
                 if trainer is None:
-                    log.warning("Interrupted before training began: there is nothing to save.")
+                    log.warning(NOTHING_TO_SAVE)
                 reason = "a second signal" if trainer is not None else "a signal before training began"
                 self._write_reports_after_failure(trainer)
                 summary = self._summary(trainer, "interrupted", reason=reason)
@@ -141,6 +133,22 @@ class Session:
         return summary
 
     # ---- the run ---------------------------------------------------------------------------------------------------
+
+    def _opened(self, stack: contextlib.ExitStack, point: ResumePoint | None) -> Recorder | None:
+        """Open this process's log and, on the main one, the folder and its recorder, until the stack is unwound."""
+        if self._is_main:
+            stack.enter_context(self._folder.lock())
+        log_name = "train.log" if self._is_main else f"rank_{self._accelerator.process_index}.log"
+        stack.callback(close_log, open_file_log(self._folder.logs / log_name))
+        if not self._is_main:
+            return None
+        self._begin(point)
+        if point is not None and point.checkpoint is not None:
+            # Before the metrics are cut back to it: what is newer would lack them.
+            CheckpointStore(self._folder.checkpoints).set_aside_after(point.checkpoint)
+        recorder = self._open_recorder(point)
+        stack.callback(recorder.close)
+        return recorder
 
     def _train_and_review(self, trainer: Trainer, point: ResumePoint | None) -> dict[str, Any]:
         if self._is_main:

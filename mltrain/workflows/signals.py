@@ -6,22 +6,21 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from mltrain.callbacks.base import Stop
 from mltrain.core.errors import SignalError
-from mltrain.core.signal_handling import handling
+from mltrain.core.logging import log
+from mltrain.core.signal_handling import NOTHING_TO_SAVE, SAME_SIGNAL_S, handling
 
-__all__ = ["command_signals", "stop_on_signals"]
-
-_SAME_SIGNAL_S = 0.5
+__all__ = ["command_signals", "stop_on_signals", "telling_before_training"]
 
 _is_command = False
 
 
 class _First:
-    """The first signal. A launcher or queue may send one to a process and to its group: what follows at once is it."""
+    """The first signal, and whether another one is meant (see `SAME_SIGNAL_S`)."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -35,7 +34,7 @@ class _First:
 
     def is_over(self) -> bool:
         """Return whether the first signal came long enough ago for another one to be meant."""
-        return self._at is not None and time.monotonic() - self._at > _SAME_SIGNAL_S
+        return self._at is not None and time.monotonic() - self._at > SAME_SIGNAL_S
 
 
 @contextlib.contextmanager
@@ -80,3 +79,20 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
 
     with handling(handle, signal.SIGTERM, signal.SIGINT):
         yield
+
+
+@contextlib.contextmanager
+def telling_before_training() -> Iterator[Callable[[], None]]:
+    """Say that nothing is saved where a signal ends the block before it calls what it is given: others tell then."""
+    is_told_elsewhere = False
+
+    def begin() -> None:
+        nonlocal is_told_elsewhere
+        is_told_elsewhere = True
+
+    try:
+        yield begin
+    except KeyboardInterrupt:
+        if not is_told_elsewhere:
+            log.warning(NOTHING_TO_SAVE)
+        raise

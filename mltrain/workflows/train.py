@@ -32,6 +32,7 @@ from mltrain.workflows.resume import ResumePoint, check_num_epochs, complete_sum
 from mltrain.workflows.run_name import run_name
 from mltrain.workflows.session import Session
 from mltrain.workflows.shared_folder import check_shared
+from mltrain.workflows.signals import telling_before_training
 
 __all__ = ["TrainResult", "execute", "train"]
 
@@ -78,7 +79,7 @@ def execute(
         make_task: gives the task of the checked configuration.
     """
     started = time.monotonic() if started is None else started
-    with console_log() if verbose else nullcontext():
+    with console_log() if verbose else nullcontext(), telling_before_training() as begin:
         LogContext.set()
         auto = resume == "auto"
         target = None if resume is None or auto else as_path("resume", resume, 'a path, or "auto"')
@@ -90,7 +91,7 @@ def execute(
         request = complete(read_request(config, overrides, by_hand=by_hand))
         try:
             with in_words():
-                return _run(request.load(), point, auto=auto, make_task=make_task, started=started)
+                return _run(request.load(), point, auto=auto, make_task=make_task, started=started, begin=begin)
         except MltrainError as error:
             name_place(error, request.file, request.overrides, by_hand=by_hand)
             raise
@@ -103,6 +104,7 @@ def _run(
     auto: bool,
     make_task: Callable[[Config], Task],
     started: float,
+    begin: Callable[[], None],
 ) -> TrainResult:
     config = loaded.config
     if auto:
@@ -139,7 +141,7 @@ def _run(
         folder = _folder(loaded, point, auto=auto, is_main=accelerator.is_main_process)
         board.folder = folder.path
         session = Session(config, task, trainer_class, accelerator, folder, callbacks, board)
-        summary = session.run(point, started=started)
+        summary = session.run(point, started=started, begin=begin)
         # The main process writes the model; the others' results read it.
         accelerator.wait_for_everyone()
     return TrainResult(summary, folder.path, session.signal, lambda: task)
@@ -168,17 +170,13 @@ def _checked_task(
 ) -> tuple[Task, Config, ResumePoint | None]:
     """Return the task, its data read and checked, which may take long; and what it is trained with, and from where."""
     config = loaded.config
-    try:
-        task = make_task(config)
-        if point is not None:
-            if point.checkpoint is not None:
-                task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
-            config, point = keep_window(loaded, point, auto=auto, group_size=task.group_size, processes=process_count())
-        check_training(config, task)
-        trainer_class.check_task(config, task, point.folder if point is not None else None)
-    except KeyboardInterrupt:
-        log.warning("Interrupted before training began: there is nothing to save.")
-        raise
+    task = make_task(config)
+    if point is not None:
+        if point.checkpoint is not None:
+            task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
+        config, point = keep_window(loaded, point, auto=auto, group_size=task.group_size, processes=process_count())
+    check_training(config, task)
+    trainer_class.check_task(config, task, point.folder if point is not None else None)
     return task, config, point
 
 

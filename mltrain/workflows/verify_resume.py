@@ -68,7 +68,7 @@ def verify_resume(
     Args:
         config, overrides: as `mltrain.train` takes them.
         kills: how many; each hits a run that is going on.
-        num_processes: of each run; more than one are started by `accelerate launch`.
+        num_processes: of each run, as for `ml-train --num_processes`.
         output: folder below which the runs lie while they are needed; None: the configuration's `run.dir`.
         launcher: starts the runs; None: as commands.
         by_hand: what the overrides are called in errors.

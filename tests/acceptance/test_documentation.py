@@ -29,7 +29,7 @@ INSTALLS = ("pip install .", "make demo")
 DOCS = ROOT / "docs"
 START = DOCS / "get-started.md"
 README = ROOT / "README.md"
-SLOW_PAGES = [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"]
+SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling", "training")]
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
@@ -93,6 +93,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("started")
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "docs").symlink_to(ROOT / "docs")
+    (folder / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
     follow(START, folder, run_warm)
     (folder / "configs").unlink()
     shutil.copytree(ROOT / "configs", folder / "configs")
@@ -112,9 +113,7 @@ def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [DOCS / "privacy.md", DOCS / "resuming.md", DOCS / "training.md"], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", SLOW_PAGES, ids=lambda page: page.name)
 def test_what_takes_longer_works(page: Path, started: Path, tmp_path: Path) -> None:
     assert "```bash slow" in page.read_text(encoding="utf-8")
     folder = tmp_path / "reader"

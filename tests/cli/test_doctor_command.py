@@ -48,11 +48,12 @@ def test_a_configuration_in_words(config: Path, capsys: pytest.CaptureFixture[st
     words = ["--config", config, "--device", "cpu", "--num-processes", 2, "--trainer", "accelerate"]
     code, text = printed(capsys, *words, "training.batch_size=4")
     assert code == 0
-    assert "  trainer          accelerate on cpu, 2 process(es)\n" in text
+    assert "  trainer          accelerate on cpu in float32, 2 processes\n" in text
+    assert "  loading          by the training process, batches of 160 B, not pinned\n" in text
     assert "  step             8 samples of 50 training samples\n" in text
     assert "  model            178 parameters, 178 of them trained\n" in text
     command = f"ml-train --num_processes 2 --config {config} --trainer accelerate"
-    assert f"{command} training.device=cpu training.batch_size=4\n" in text
+    assert f"{command} training.device=cpu training.batch_size=4" in text
     assert not Path("runs").exists()
 
 
@@ -105,7 +106,7 @@ def test_a_tiny_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("mltrain.workflows.machine_flaws.automatic_workers", lambda cores, local_processes: 2)
     code, text = printed(capsys)
     assert code == 0
-    assert "/dev/shm has 1 MiB free; 2 loader worker(s)" in text
+    assert "/dev/shm has 1 MiB free; 2 loader workers for each of 1 process" in text
     assert "--shm-size=1g" in text
 
 

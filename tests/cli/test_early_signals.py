@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,13 @@ def test_it_ends_the_process_whatever_would_swallow_an_exception(name: str, code
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (code, "")
     assert result.stderr == "Interrupted before training began: there is nothing to save.\n"
+
+
+def test_of_several_processes_the_first_one_tells() -> None:
+    command = [sys.executable, "-c", PROGRAM.format(name="SIGTERM")]
+    environment = {**os.environ, "RANK": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (143, "")
 
 
 def test_handlers_are_put_back() -> None:

@@ -172,11 +172,11 @@ def test_mistakes(config: Path, words: tuple[object, ...], message: str, capsys:
 
 
 def test_rows_that_are_no_numbers(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for text in ("10,,20", "ten", "0", "1.5"):
+    for text, wrong in {"10,,20": "", "ten": "ten", "5,0": "0", "1.5": "1.5"}.items():
         with pytest.raises(SystemExit) as caught:
             command(config, "--epochs", text)
         assert caught.value.code == 2
-        assert f"argument --epochs: '{text}' are not numbers" in capsys.readouterr().err
+        assert f"argument --epochs: '{wrong}' is not a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,21 @@ def test_without_times_only_bytes_are_told(capsys: pytest.CaptureFixture[str]) -
     assert "efficiency" not in printed
 
 
+@pytest.mark.parametrize(
+    ("parameters", "memory", "total", "sent"),
+    [("1e6", "MiB", "15.3", "MB"), ("2000", "KiB", "31.2", "kB"), ("1e9", "GiB", "14.9", "GB")],
+)
+def test_units_fit_the_model(
+    capsys: pytest.CaptureFixture[str], parameters: str, memory: str, total: str, sent: str
+) -> None:
+    assert main([*WORDS, "--parameters", parameters, "--blocks", "1", "--processes", "2", "--ways", "ddp"]) == 0
+    memories, steps = capsys.readouterr().out.split("A step")
+    assert f"Memory a rank, {memory}\n" in memories
+    (row,) = [line.split() for line in memories.splitlines() if " DDP " in line]
+    assert total in row
+    assert f"sent x1, {sent} " in steps
+
+
 def test_json_of_a_configuration(vectors: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(yaml.safe_dump(vectors))
     words = [
@@ -78,6 +93,7 @@ def test_json_of_a_configuration(vectors: dict[str, object], capsys: pytest.Capt
         (["--parameters", "1e9", "--config", "x.yaml"], "error: --parameters: a model is needed."),
         (["--parameters", "0.5"], "'0.5' is not a whole number of 1 or more"),
         (["--parameters", "many"], "'many' is not a whole number of 1 or more"),
+        (["--parameters", "1e9", "--accumulation", "1,0"], "--accumulation: '0' is not a whole number of 1 or more;"),
         (["--parameters", "1e9", "--ways", "ddp,dp"], "error: --ways: there is no way 'dp'. Known: ddp, zero1,"),
         (["--parameters", "1e9", "--link", "0"], "error: --link: is 0. Use a value above 0."),
         (["--parameters", "1e9", "--blocks", "0"], "error: --blocks: is 0. Use 1 or more."),

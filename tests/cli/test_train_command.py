@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import mltrain.workflows.train  # noqa: F401 (what a command loads: while that lasts there may be one line more)
 from mltrain.cli import train as command
 from mltrain.cli.main import main
 from mltrain.core.logging import log

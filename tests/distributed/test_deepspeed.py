@@ -82,6 +82,21 @@ def error_line(results: list[Any]) -> str:
     return str(line)
 
 
+def moved(run: Path, config: dict[str, Any], folder: Path, stages: list[int]) -> None:
+    """Continue a run of one epoch in two processes, for an epoch under each stage."""
+    for epochs, stage in enumerate(stages, 2):
+        words = {"resume": str(run), **TWO, "training.num_epochs": epochs}
+        trained(run_pair(config, folder, stage, words), run)
+
+
+def assert_continues_as_one(run: Path, config: dict[str, Any], train_vectors: Any) -> None:
+    """Continue a run in one process, and assert that it ends as one that was never moved."""
+    straight = train_vectors({**SETTINGS, **ONE, "training.num_epochs": 4, "run.name": "straight"}, config=config)
+    back = {**ONE, "training.num_epochs": 4, "training.trainer_type": "standard"}
+    train_vectors(back, config=None, resume=run)
+    assert largest_difference(weights(straight.folder), weights(run)) < 1e-5
+
+
 @pytest.mark.skipif(HAS_DEEPSPEED, reason="DeepSpeed is installed")
 def test_it_is_refused_where_it_is_not_installed(vectors: dict[str, Any], tmp_path: Path) -> None:
     line = error_line(run_pair(vectors, tmp_path, 2, TWO))
@@ -111,13 +126,9 @@ def test_a_run_moves_to_deepspeed_and_back(
     stage: int, vectors: dict[str, Any], train_vectors: Any, tmp_path: Path
 ) -> None:
     """One process, then two under DeepSpeed, then two under another stage of it, then one again."""
-    straight = train_vectors({**SETTINGS, **ONE, "training.num_epochs": 4, "run.name": "straight"})
-    moved = train_vectors({**SETTINGS, **ONE, "training.num_epochs": 1, "run.name": "moved"}).folder
-    for epochs, now in ((2, stage), (3, 5 - stage)):
-        trained(run_pair(vectors, tmp_path, now, {"resume": str(moved), **TWO, "training.num_epochs": epochs}), moved)
-    back = {**ONE, "training.num_epochs": 4, "training.trainer_type": "standard"}
-    train_vectors(back, config=None, resume=moved)
-    assert largest_difference(weights(straight.folder), weights(moved)) < 1e-5
+    began = train_vectors({**SETTINGS, **ONE, "training.num_epochs": 1, "run.name": "moved"}).folder
+    moved(began, vectors, tmp_path, [stage, 5 - stage])
+    assert_continues_as_one(began, vectors, train_vectors)
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +145,10 @@ def test_parameters_that_cannot_be_divided_evenly(
     stage: int, scaled: dict[str, Any], train_vectors: Any, tmp_path: Path
 ) -> None:
     """15 and 40 elements, and a group of a single one, of which a process has nothing but padding."""
-    straight = train_vectors({**SETTINGS, **ONE, "training.num_epochs": 4, "run.name": "straight"}, config=scaled)
     results = run_pair(scaled, tmp_path, stage, {**SETTINGS, **TWO, "training.num_epochs": 1, "run.name": "moved"})
-    moved = trained(results, tmp_path / "runs" / "moved")
-    for epochs in (2, 3):
-        words = {"resume": str(moved), **TWO, "training.num_epochs": epochs}
-        trained(run_pair(scaled, tmp_path, stage, words), moved)
-    back = {**ONE, "training.num_epochs": 4, "training.trainer_type": "standard"}
-    train_vectors(back, config=None, resume=moved)
-    assert largest_difference(weights(straight.folder), weights(moved)) < 1e-5
+    began = trained(results, tmp_path / "runs" / "moved")
+    moved(began, scaled, tmp_path, [stage, stage])
+    assert_continues_as_one(began, scaled, train_vectors)
 
 
 @needs_deepspeed

@@ -37,11 +37,11 @@ until(lambda: False)
 """
 
 
-def run(program: str, *words: str, restarts: int = 0, port: int = 0) -> Ending:
+def run(program: str, *words: str, restarts: int = 0, port: int = 0, patience: Patience = QUICK) -> Ending:
     """Launch two ranks that run a program, which takes a fraction of the time that training does to begin."""
     command = [sys.executable, "-I", "-S", "-c", HEAD + program, *words]
     plan = LaunchPlan(2, max_restarts=restarts, main_process_port=port)
-    return launch(plan, command, started=0.0, patience=QUICK)
+    return launch(plan, command, started=0.0, patience=patience)
 
 
 def when(files: list[str], *numbers: signal.Signals, apart: float = 0.0) -> threading.Thread:
@@ -90,6 +90,14 @@ def test_after_a_second_signal_nothing_is_waited_for() -> None:
     when(["ready_0", "ready_1"], signal.SIGTERM, signal.SIGTERM, apart=0.7)
     deaf = 'signal.signal(signal.SIGTERM, signal.SIG_IGN); open(f"ready_{rank}", "w"); until(lambda: False)'
     assert run(deaf) == Ending(143)
+
+
+def test_nor_for_what_others_have_to_say_of_a_failure() -> None:
+    when(["ready_1"], signal.SIGTERM, signal.SIGTERM, apart=0.7)
+    deaf = 'signal.signal(signal.SIGTERM, signal.SIG_IGN); open(f"ready_{rank}", "w"); until(lambda: False)'
+    began = time.monotonic()
+    assert run(f"rank or os._exit(75); {deaf}", patience=Patience(tell_s=100.0, stop_s=0.3)) == Ending(143)
+    assert time.monotonic() - began < 60
 
 
 def test_quit_ends_all_at_once() -> None:

@@ -34,11 +34,13 @@ SETTINGS = {
 }
 
 
-def train_in_two(config: dict[str, Any], folder: Path, *words: str, code: int = 0, **environment: str) -> None:
+def train_in_two(config: dict[str, Any], folder: Path, *words: str, code: int = 0, **environment: str) -> str:
+    """Train in two processes and return what the first one said."""
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     command = ["mltrain", "--config", str(folder / "two.yaml"), "--trainer", "accelerate", *words]
     results = [each.end() for each in ranks(command, folder, {**FSDP2, **environment})]
     assert [result.returncode for result in results] == [code, code], results[0].stderr + results[1].stderr
+    return str(results[0].stderr)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,44 @@ def test_parts_become_a_whole_and_a_whole_becomes_parts(
     train_vectors({**alone, "callbacks": {"stop_at": {"step": 16}}}, config=None, resume=tmp_path / "two")
     train_in_two({**config, "callbacks": {}}, tmp_path, "--resume", str(tmp_path / "two"))
     assert largest_difference(weights(one.folder), weights(tmp_path / "two")) < 1e-6
+
+
+SCALAR = """
+import torch
+
+from mltrain.tasks.base import TASKS, register_task
+
+
+class Scaled(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(8, 2)
+        self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, vectors):
+        return self.scale * super().forward(vectors)
+
+
+@register_task("scaled_vectors")
+class ScaledVectors(TASKS.get("vectors")):
+    def build_model(self):
+        return Scaled()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "precision", "told"),
+    [
+        ("vectors", "fp16", "mixed_precision: fp16 was launched with FSDP. Launch bf16, or full precision"),
+        ("scaled_vectors", "no", "scale is a parameter without a dimension, which FSDP2 cannot divide. Make it one of"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_in_one_line(
+    task: str, precision: str, told: str, vectors: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "scaled.py").write_text(SCALAR)
+    config = {**vectors, "task": task, "plugins": [*vectors["plugins"], str(tmp_path / "scaled.py")]}
+    errors = train_in_two(config, tmp_path, code=2, ACCELERATE_MIXED_PRECISION=precision)
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert told in line
+    assert "Traceback" not in errors

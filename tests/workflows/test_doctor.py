@@ -101,7 +101,8 @@ def test_a_node_of_eight_gpus() -> None:
         "ACCELERATE_MIXED_PRECISION": "bf16",
         "reproducibility.tf32": True,
         "data.num_workers": 8,
-        "command": "ACCELERATE_MIXED_PRECISION=bf16 ml-train --num_processes 8 --config FILE --trainer accelerate",
+        "command": "ACCELERATE_MIXED_PRECISION=bf16 ml-train --num_processes 8 --config FILE --trainer accelerate "
+        "reproducibility.tf32=true data.num_workers=8",
     }
     assert told(NODE, 8) == []
 
@@ -109,14 +110,15 @@ def test_a_node_of_eight_gpus() -> None:
 def test_one_gpu_of_the_node() -> None:
     found = values(NODE, 1)
     assert (found["training.trainer_type"], found["training.amp_dtype"]) == ("mixed_precision", "bfloat16")
-    assert found["command"] == "ml-train --config FILE --trainer mixed_precision"
+    settings = "reproducibility.tf32=true data.num_workers=8"
+    assert found["command"] == f"ml-train --config FILE --trainer mixed_precision {settings}"
 
 
 def test_a_laptop_with_mps() -> None:
     found = values(LAPTOP)
     assert (found["--num_processes"], found["training.trainer_type"]) == (1, "standard")
     assert (found["reproducibility.tf32"], found["data.num_workers"]) == (None, 8)
-    assert found["command"] == "ml-train --config FILE"
+    assert found["command"] == "ml-train --config FILE data.num_workers=8"
     assert told(LAPTOP) == []
 
 
@@ -126,17 +128,18 @@ def test_a_gpu_from_before_bf16() -> None:
     turing = replace(PASCAL, devices=(replace(PASCAL.devices[0], name="T4", capability=(7, 5), fp16=True),))
     found = values(turing)
     assert (found["training.trainer_type"], found["training.amp_dtype"]) == ("mixed_precision", "float16")
-    assert found["command"] == "ml-train --config FILE --trainer mixed_precision training.amp_dtype=float16"
+    settings = "training.amp_dtype=float16 data.num_workers=4"
+    assert found["command"] == f"ml-train --config FILE --trainer mixed_precision {settings}"
     assert told(PASCAL) == []
 
 
 def test_a_container_of_one_core() -> None:
     found = values(CONTAINER)
     assert (found["data.num_workers"], found["reproducibility.num_threads"]) == (0, 1)
-    assert found["command"] == "ml-train --config FILE"
+    assert found["command"] == "ml-train --config FILE reproducibility.num_threads=1 data.num_workers=0"
     what = told(CONTAINER)
     assert what == [
-        "this processor emulates bfloat16: mixed_precision would be slower than standard",
+        "this processor emulates bfloat16: passes in it would be slower than in float32",
         "this process may use 1 GiB of memory",
         "a process may hold 256 files open, and loader workers take many",
     ]
@@ -153,15 +156,15 @@ def test_cpus_with_bf16_and_two_processes() -> None:
 def test_a_trainer_that_is_chosen_for_what_it_promises_stays() -> None:
     advice = advise(NODE, 8, trainer="dp")
     assert [each.key for each in advice] == ["--num_processes", "training.trainer_type", "data.num_workers"]
-    configured = {"training.trainer_type": "dp", "training.amp_dtype": "bfloat16"}
+    configured = {"training.trainer_type": "dp", "training.amp_dtype": "bfloat16", "data.num_workers": "8"}
     assert command_line(advice, "a b.yaml", configured=configured) == "ml-train --num_processes 8 --config 'a b.yaml'"
 
 
-def test_the_command_keeps_what_was_set_by_hand() -> None:
-    configured = {"training.trainer_type": "accelerate", "training.amp_dtype": "bfloat16"}
+def test_the_command_keeps_what_was_set_by_hand_unless_something_else_is_advised() -> None:
+    configured = {"training.trainer_type": "accelerate", "reproducibility.tf32": "null", "data.num_workers": "0"}
     given = {"training.trainer_type": "accelerate", "data.num_workers": 0, "early_stopping.enabled": True}
     command = command_line(advise(LAPTOP, 1), "x.yaml", configured=configured, overrides=given)
-    assert command == "ml-train --config x.yaml --trainer standard data.num_workers=0 early_stopping.enabled=true"
+    assert command == "ml-train --config x.yaml --trainer standard data.num_workers=8 early_stopping.enabled=true"
 
 
 @given(
@@ -187,19 +190,19 @@ def test_any_machine_is_answered_and_workers_fit(cores: int, processes: int, fre
 @pytest.mark.parametrize(
     ("machine", "what"),
     [
-        (WRONG_BUILD, "there are 2 NVIDIA GPU(s), but this torch (2.13.0+cpu) is built without CUDA"),
+        (WRONG_BUILD, "there are 2 NVIDIA GPUs, but this torch (2.13.0+cpu) is built without CUDA"),
         (
             replace(WRONG_BUILD, torch=CUDA, nvidia=Nvidia(1, "550.54.15")),
-            "there are 1 NVIDIA GPU(s), but the driver (550.54.15) is too old for CUDA 13.0, which needs 580",
+            "there is 1 NVIDIA GPU, but the driver (550.54.15) is too old for CUDA 13.0, which needs 580",
         ),
-        (replace(WRONG_BUILD, torch=CUDA, nvidia=Nvidia(1)), "there are 1 NVIDIA GPU(s), but no driver is loaded"),
+        (replace(WRONG_BUILD, torch=CUDA, nvidia=Nvidia(1)), "there is 1 NVIDIA GPU, but no driver is loaded"),
         (
             replace(WRONG_BUILD, torch=CUDA, host=replace(HOST, visible_devices="-1")),
-            "there are 2 NVIDIA GPU(s), but CUDA_VISIBLE_DEVICES='-1' hides them",
+            "there are 2 NVIDIA GPUs, but CUDA_VISIBLE_DEVICES='-1' hides them",
         ),
         (
             replace(WRONG_BUILD, torch=replace(CUDA, problem="CUDA unknown error")),
-            "there are 2 NVIDIA GPU(s), but torch cannot use them: CUDA unknown error",
+            "there are 2 NVIDIA GPUs, but torch cannot use them: CUDA unknown error",
         ),
         (
             replace(PASCAL, devices=(replace(PASCAL.devices[0], supported=False),)),
@@ -215,7 +218,7 @@ def test_any_machine_is_answered_and_workers_fit(cores: int, processes: int, fre
         ),
         (
             replace(NODE, shared_memory=CONTAINER.shared_memory),
-            "/dev/shm has 64 MiB free; 8 loader worker(s) for each of 1 process(es), with batches of 32 images of "
+            "/dev/shm has 64 MiB free; 8 loader workers for each of 1 process, with batches of 32 images of "
             "224 x 224, take 1.1 GiB: 0 would be used",
         ),
         (
@@ -278,12 +281,44 @@ def test_what_a_configuration_would_use(vectors: dict[str, Any]) -> None:
     assert found.can_train
     assert found.config is not None
     assert found.config.uses == {
-        "trainer": "standard", "processes": 1, "window_size": 8, "device": "cpu",
+        "trainer": "standard", "precision": "float32", "processes": 1, "window_size": 8, "device": "cpu",
         "training_samples": 50, "batch_bytes": 8 * (8 * 4 + 8), "num_workers": 2, "prefetch_factor": 2,
         "pin_memory": False, "parameters": 178, "trained_parameters": 178, "training_bytes": 4 * 4 * 178,
         "checkpoint_bytes": 3 * 4 * 178, "checkpoints_kept": 4,
     }  # fmt: skip
-    assert found.command == "ml-train --config FILE --trainer mixed_precision training.device=cpu data.num_workers=2"
+    settings = "training.device=cpu data.num_workers=8 reproducibility.num_threads=8"
+    assert found.command == f"ml-train --config FILE --trainer mixed_precision {settings}"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "launched", "precision"),
+    [
+        ("standard", "bf16", "float32"),
+        ("mixed_precision", None, "bfloat16"),
+        ("accelerate", None, "float32"),
+        ("accelerate", "bf16", "bfloat16"),
+    ],
+)
+def test_slow_bf16_is_told_to_those_who_would_use_it(
+    vectors: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trainer: str, launched: str | None, precision: str
+) -> None:
+    if launched is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    found = diagnosed(vectors, CONTAINER, **{"training.device": "cpu", "training.trainer_type": trainer})
+    assert found.config is not None
+    assert found.config.uses["precision"] == precision
+    assert any("bfloat16" in flaw.what for flaw in found.flaws) == (precision == "bfloat16")
+
+
+def test_the_command_sets_what_is_recommended_and_the_configuration_does_not(vectors: dict[str, Any]) -> None:
+    found = diagnosed(vectors, CONTAINER, **{"training.device": "cpu", "reproducibility.num_threads": 1})
+    words = found.command.split()
+    for advice in found.advice:
+        if "." in advice.key and advice.key != "training.trainer_type" and advice.value is not None:
+            is_set = f"{advice.key}={advice.value}" in words
+            is_configured = found.config is not None and found.config.configured[advice.key] == str(advice.value)
+            assert is_set or is_configured, advice.key
+    assert "reproducibility.num_threads=1" in words
 
 
 @pytest.mark.parametrize(

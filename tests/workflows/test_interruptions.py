@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mltrain.core.errors import RunFolderError
+from mltrain.core.errors import RunFolderError, SignalError
 from mltrain.core.files import read_json
+from mltrain.core.signal_handling import NOTHING_TO_SAVE
+from mltrain.workflows.session import Session
 
 SETTINGS = {"training.num_epochs": 150, "checkpointing.every_n_epochs": 50, "checkpointing.selection": "last"}
 
@@ -55,6 +57,36 @@ def test_resume_auto_finds_the_unfinished_run(train_vectors: Any) -> None:
     # Another configuration of the same name is another run, and the name is taken.
     with pytest.raises(RunFolderError, match="already exists"):
         train_vectors({"run.name": "mine", "optimizer.lr": 0.5}, resume="auto")
+
+
+@pytest.mark.parametrize(
+    "place", ["train.read_request", "train.check_training", "train.create_run_folder", "session.begin_segment"]
+)
+def test_a_signal_at_any_moment_before_training_is_told_once(
+    train_vectors: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise SignalError(2)
+
+    monkeypatch.setattr(f"mltrain.workflows.{place}", interrupt)
+    with pytest.raises(SignalError):
+        train_vectors({}, verbose=True)
+    assert capsys.readouterr().err.count(NOTHING_TO_SAVE) == 1
+
+
+def test_a_signal_after_training_is_not_told_as_one_before(
+    train_vectors: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = Session.run
+
+    def interrupt(*arguments: Any, **more: Any) -> None:
+        ended(*arguments, **more)
+        raise SignalError(2)
+
+    monkeypatch.setattr(Session, "run", interrupt)
+    with pytest.raises(SignalError):
+        train_vectors({}, verbose=True)
+    assert NOTHING_TO_SAVE not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,12 +14,13 @@ from mltrain.config.training import OptimizerSection
 from mltrain.core.errors import ConfigError
 from mltrain.trainers.ema import averaged_copy
 from mltrain.trainers.optimizers import build_optimizer
-from mltrain.workflows.scaling import Machine, Work, scaling_plan, state_values_of
+from mltrain.workflows.scaling import scaling_plan, state_values_of
 from mltrain.workflows.scaling_memory import Memory, memory_of_rank
 from mltrain.workflows.scaling_model import Block, ModelSize, ParameterSize, list_members, model_of_size, size_of_model
 from mltrain.workflows.scaling_steps import HIDDEN, Compute, Job, simulate
 from mltrain.workflows.scaling_traffic import Network, exchange_bytes, exchange_seconds
 from mltrain.workflows.scaling_ways import ALONE, WAYS, Precision
+from mltrain.workflows.scaling_work import Machine, Work
 
 FULL, MIXED = Precision.named("float32"), Precision.named("bf16-mixed")
 NETWORK = Network(link=1e9, local_link=1e10, latency=1e-5, local_latency=1e-6, per_machine=8)

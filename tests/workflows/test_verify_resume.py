@@ -55,11 +55,12 @@ def test_the_command_passes_what_is_exact_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("processes", "settings"),
     [(1, {"data.num_workers": 2}), (2, {"training.trainer_type": "accelerate"})],
-    ids=["command", "accelerate launch"],
+    ids=["one process", "two processes"],
 )
-def test_runs_that_are_commands_leave_no_process_behind(
-    small: dict[str, Any], processes: int, settings: dict[str, Any]
+def test_runs_that_are_commands_leave_no_process_and_no_folder_behind(
+    small: dict[str, Any], processes: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     settings = {**settings, "plugins": [str(VECTORS_PLUGIN)]}
     found = verify_resume(small, settings, kills=2, num_processes=processes)
     assert found.same, found.verdict
@@ -67,6 +68,7 @@ def test_runs_that_are_commands_leave_no_process_behind(
     # psutil gives None for the arguments of a process that it may not look into.
     left = [process for process in psutil.process_iter(["cmdline"]) if "killed-1" in (process.info["cmdline"] or ())]
     assert not left
+    assert not list(tmp_path.glob("mltrain-launch-*"))
 
 
 @pytest.mark.parametrize("task", ["unseeded", "seeded_once"])
