@@ -30,6 +30,8 @@ DOCS = ROOT / "docs"
 START = DOCS / "get-started.md"
 README = ROOT / "README.md"
 SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling", "training")]
+# Ten seconds and more each; those of get started and the README are read first.
+LONG_PAGES = [DOCS / f"{name}.md" for name in ("callbacks", "python", "resuming", "run-folder", "tracking", "training")]
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
@@ -104,7 +106,11 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page in LONG_PAGES else page for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> None:
     if page != START and BLOCK.search(page.read_text(encoding="utf-8")):
         folder = tmp_path / "reader"

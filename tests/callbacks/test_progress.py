@@ -100,7 +100,7 @@ def test_what_the_trainer_says_stands_beside_the_bar_and_moves_with_it() -> None
     assert len(lines_of(output)) == 2
 
 
-@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("environment", [pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow), {"TERM": "dumb"}])
 def test_a_terminal_that_asks_for_plain_text_gets_no_bar(environment: dict[str, str]) -> None:
     output = on_a_terminal(**environment)
     assert "epoch 1/2" not in output

@@ -31,8 +31,12 @@ CASES = {
     "accelerate, 2 processes, 0 workers": (2, {"training.trainer_type": "accelerate"}),
     "accelerate, 2 processes, 2 workers": (2, {"training.trainer_type": "accelerate", "data.num_workers": 2}),
 }
-SHORT = ("standard, 0 workers", "standard, 2 workers", "mixed_precision, 0 workers")
-SHORT += ("accelerate, 2 processes, 0 workers",)
+SHORT = (
+    "standard, 2 workers",
+    "accelerate, 2 processes, 0 workers",
+    pytest.param("standard, 0 workers", marks=pytest.mark.slow),
+    pytest.param("mixed_precision, 0 workers", marks=pytest.mark.slow),
+)
 KINDS = ("starting", "step", "saving", "validating", "evaluating")
 KILLS_EACH = 26
 

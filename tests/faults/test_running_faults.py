@@ -299,9 +299,8 @@ def test_fault_39_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert "Continuing from" in again[0].stderr
 
 
-@pytest.mark.parametrize(
-    ("case", "deed"), [("hangs", "wait"), pytest.param("stopped", "SIGSTOP", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "deed"), [("hangs", "wait"), ("stopped", "SIGSTOP")])
 def test_fault_39_a_process_that_hangs_ends_the_others(case: str, deed: str, tmp_path: Path) -> None:
     config = CONFIG.replace("batch_size: 8", "batch_size: 8, trainer_type: accelerate, collective_timeout_s: 2")
     (tmp_path / "it.yaml").write_text(config)

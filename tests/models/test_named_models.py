@@ -35,7 +35,7 @@ MODELS = {
     "convnextv2_nano": 15_623_800,
     "convnextv2_tiny": 28_635_496,
 }
-HEAVY = ("resnet50", "vit_base", "convnextv2_tiny")
+HEAVY = ("resnet34", "resnet50", "vit_small", "vit_base", "convnextv2_tiny")
 MARKED = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in MODELS]
 
 

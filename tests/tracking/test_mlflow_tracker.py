@@ -306,6 +306,7 @@ def test_an_unreachable_server_is_told_once_while_training_goes_on(tmp_path, mon
     assert "secret" not in log_of(folder)
 
 
+@pytest.mark.slow
 def test_a_follower_that_is_slow_goes_on_in_the_background(tmp_path):
     folder = new_run(tmp_path, "run")
     tracker = tracker_of(folder, f"sqlite:///{tmp_path}/mlflow.db", finish_timeout_s=0.0)

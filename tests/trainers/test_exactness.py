@@ -41,7 +41,7 @@ def test_digest_tells_runs_apart(straight: Any, train_vectors: Any, other: dict[
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 2), (2, 0)], ids=["0-0", "0-2", "2-0"])
-@pytest.mark.parametrize("step", [1, 5, 7, 9, 20])
+@pytest.mark.parametrize("step", [5, 7, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 9, 20))])
 def test_stopped_and_resumed_equals_straight(
     straight: Any, train_vectors: Any, step: int, before: int, after: int
 ) -> None:

@@ -51,7 +51,7 @@ def test_skipping_leaves_weights_buffers_and_optimizer_as_they_were(
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
-@pytest.mark.parametrize("stop", [1, -1], ids=["after", "before"])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), -1], ids=["after", "before"])
 def test_a_run_that_met_bad_losses_continues_to_the_same_bits(train_vectors: Any, policy: str, stop: int) -> None:
     """Stopped a step before or after the bad one, between two checkpoints that are due: going back must not depend on
     the checkpoint that the stop has left."""

@@ -138,7 +138,7 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("step", [5, 9])
+@pytest.mark.parametrize("step", [5, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_run_with_several_groups_stopped_and_resumed_equals_the_straight_one(train_vectors: Any, step: int) -> None:
     straight = train_vectors(GROUPS)
     stopped = train_vectors({**GROUPS, "callbacks": {"stop_at": {"step": step}}})

@@ -97,7 +97,10 @@ def test_the_run_equals_one_with_smaller_microbatches(
     assert told == ["Out of memory with microbatches of 8: going on with 4. The gradient of a window stays the same."]
 
 
-@pytest.mark.parametrize("task", ["hungry_late", "hungry_backward", "hungry_host"])
+@pytest.mark.parametrize(
+    "task",
+    ["hungry_late", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hungry_backward", "hungry_host"))],
+)
 def test_wherever_memory_runs_out_every_example_counts_once(train_vectors: Any, task: str) -> None:
     """The third microbatch is the first of the second window: one of its window has been counted, and counts once."""
     settings = {"training.num_epochs": 1, "training.gradient_accumulation_steps": 2, "tracking.log_every_n_steps": 1}

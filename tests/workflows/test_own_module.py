@@ -80,7 +80,7 @@ def test_same_digest(straight: Any, other: dict[str, Any]) -> None:
     assert fit(config(**other)).summary["model_digest"] == straight.summary["model_digest"]
 
 
-@pytest.mark.parametrize(("step", "before", "after"), [(5, 0, 2), (9, 2, 0)])
+@pytest.mark.parametrize(("step", "before", "after"), [(5, 0, 2), pytest.param(9, 2, 0, marks=pytest.mark.slow)])
 def test_stopped_in_mid_epoch_and_resumed_equals_straight(straight: Any, step: int, before: int, after: int) -> None:
     stopped = fit(config(callbacks={"stop_at": {"step": step}}, data={"num_workers": before}))
     assert (stopped.status, stopped.summary["steps"], stopped.metrics) == ("interrupted", step, {})

@@ -139,6 +139,7 @@ def test_nested_overrides_train_as_dotted_ones_do(train_vectors: Any, result: An
     assert nested.folder.name == f"{dotted.folder.name}_2"
 
 
+@pytest.mark.slow
 def test_the_log_is_shown_while_the_run_lasts_and_only_then(
     train_vectors: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
