@@ -30,8 +30,8 @@ _SAME_LOSS = 2e-3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--rounds", type=int, default=8, metavar="N", help="figures of a heat")
-    parser.add_argument("--heats", type=int, default=5, metavar="N", help="how often all start anew")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="figures of a heat")
+    parser.add_argument("--heats", type=int, default=11, metavar="N", help="how often all start anew")
     choices = list(SCALED_NETWORKS)
     parser.add_argument("--networks", nargs="+", choices=choices, default=choices, metavar="NAME")
     arguments = parser.parse_args()

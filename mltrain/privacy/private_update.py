@@ -55,8 +55,8 @@ class PrivateUpdate:
         """
         return self.gradients.add(losses)
 
-    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
-        """Do `add`; no scale applies, as the sum is divided by the configured batch size."""
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float, word: object = None) -> None:
+        """Do `add`; no scale applies, as the sum is divided by the configured batch size, and no word goes with it."""
         self.add(values)
 
     def finish(self, *, want_norm: bool) -> torch.Tensor | None:

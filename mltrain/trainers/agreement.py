@@ -10,6 +10,7 @@ from torch import nn
 from mltrain.callbacks.base import Stop
 from mltrain.trainers.finite import FiniteWatch
 from mltrain.trainers.processes import Processes
+from mltrain.trainers.updates import Word
 
 __all__ = ["Agreement", "add_mark"]
 
@@ -70,19 +71,18 @@ class Agreement:
         _take(code, stop)
         return None if code == 0 else "early_stopped" if code == _EARLY else "interrupted"
 
-    def begin_step(self, finite: FiniteWatch, stop: Stop) -> None:
-        """Send word of a bad loss, and of the wish to stop, before the step's last backward pass.
+    def begin_step(self, finite: FiniteWatch, stop: Stop) -> Word | None:
+        """Send word of a bad loss, and of the wish to stop, or return what is to go with the last backward pass.
 
         Every process must call it, and `settle_step` after the backward pass.
         """
         if self._processes.count == 1:
-            return
+            return None
         self._codes = [_encode(stop), int(finite.bad)]
         if self._mark is None:
             self._answer = self._processes.begin_largest(self._codes)
-        else:
-            word = self._something if any(self._codes) else self._nothing
-            torch.autograd.backward((self._mark,), (word,))
+            return None
+        return self._mark, self._something if any(self._codes) else self._nothing
 
     def settle_step(self, finite: FiniteWatch, stop: Stop) -> None:
         """Take in what all have sent word of, before the optimizer step."""

@@ -46,16 +46,15 @@ class Trainer(TrainerParts):
         for number in range(1, window.num_microbatches + 1):
             host_batch = self.timing.wait_for(batches)
             batch = self.to_device(host_batch)
-            filler = number > window.num_own
+            is_last, filler = number == window.num_microbatches, number > window.num_own
             weights = self.weighing.of_batch(host_batch, filler=filler)
-            with _AS_IS if number == window.num_microbatches else self.layout.more_to_come(self.model):
+            with _AS_IS if is_last else self.layout.more_to_come(self.model):
                 with self.autocast():
                     losses = self.task.losses(self.model, batch)
                 if not filler:
                     self._take_in(losses, batch, weights, microbatch=number - 1)
-                if number == window.num_microbatches:
-                    self.agreement.begin_step(self.finite, self.stop)  # under way during the backward pass
-                self.update.backward(losses.values, scale if weights is None else scale * weights)
+                word = self.agreement.begin_step(self.finite, self.stop) if is_last else None
+                self.update.backward(losses.values, scale if weights is None else scale * weights, word)
         self.agreement.settle_step(self.finite, self.stop)
         self._update()
 

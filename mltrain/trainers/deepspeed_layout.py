@@ -197,8 +197,8 @@ class DeepSpeedUpdate:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
-        """Add to the gradients, which the engine averages over the processes."""
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float, word: object = None) -> None:
+        """Add to the gradients, which the engine averages over the processes. No word goes with them."""
         self._engine.backward((values * scale).sum())
 
     def finish(self, *, want_norm: bool) -> torch.Tensor | None:

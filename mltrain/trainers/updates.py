@@ -8,7 +8,10 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 
-__all__ = ["AcceleratedUpdate", "DirectUpdate", "Update", "new_update"]
+__all__ = ["AcceleratedUpdate", "DirectUpdate", "Update", "Word", "new_update"]
+
+Word = tuple[torch.Tensor, torch.Tensor]
+"""A trained number that is none of the model's, and the gradient that it is to get."""
 
 # Whole parameters, on devices where torch's own clipping uses these operations on lists of tensors too.
 _FOREACH_KINDS = {(torch.nn.Parameter, "cpu"), (torch.nn.Parameter, "cuda")}
@@ -17,12 +20,13 @@ _FOREACH_KINDS = {(torch.nn.Parameter, "cpu"), (torch.nn.Parameter, "cuda")}
 class Update(Protocol):
     """Backward pass, clipping and optimizer step."""
 
-    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float, word: Word | None = None) -> None:
         """Add the gradient of sum(values * scale) to the parameters' gradients.
 
         Args:
             values: losses, shape (B,).
             scale: one factor for all, or one each, shape (B,).
+            word: goes the same way, where the layout has a mark (see `Agreement`).
         """
         ...
 
@@ -61,11 +65,15 @@ class DirectUpdate:
         self._alike = len(kinds) == 1 and kinds.pop()[:2] in _FOREACH_KINDS
         self._scales: dict[tuple[int, float], torch.Tensor] = {}
 
-    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float, word: Word | None = None) -> None:
         """Add to the gradients. The scale enters as the gradient of the losses, which saves a sum and a product."""
         if isinstance(scale, float):
             scale = self._filled(values, scale)
-        torch.autograd.backward((values,), (scale,))
+        if word is None:
+            torch.autograd.backward((values,), (scale,))
+        else:
+            # A pass of its own would cost as much as a small message.
+            torch.autograd.backward((values, word[0]), (scale, word[1]))
 
     def _filled(self, values: torch.Tensor, scale: float) -> torch.Tensor:
         """Return a tensor like `values` filled with `scale`; windows of one size share it."""
@@ -135,8 +143,10 @@ class AcceleratedUpdate:
         self._accelerator, self._optimizer, self._max_norm = accelerator, optimizer, max_norm
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def backward(self, values: torch.Tensor, scale: torch.Tensor | float) -> None:
+    def backward(self, values: torch.Tensor, scale: torch.Tensor | float, word: Word | None = None) -> None:
         """Add to the gradients, scaled."""
+        if word is not None:
+            torch.autograd.backward((word[0],), (word[1],))
         self._accelerator.backward((values * scale).sum())
 
     def finish(self, *, want_norm: bool) -> torch.Tensor | None:
