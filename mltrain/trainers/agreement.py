@@ -53,9 +53,6 @@ class Agreement:
     def __init__(self, processes: Processes, mark: nn.Parameter | None = None) -> None:
         self._processes = processes
         self._mark = mark
-        self._nothing, self._something = (torch.zeros(0), torch.zeros(0))
-        if mark is not None:
-            self._nothing, self._something = torch.zeros_like(mark), torch.ones_like(mark)
         self._codes = [0, 0]
         self._answer: Callable[[], list[int]] | None = None
         self._stops = False
@@ -82,7 +79,7 @@ class Agreement:
         if self._mark is None:
             self._answer = self._processes.begin_largest(self._codes)
             return None
-        return self._mark, self._something if any(self._codes) else self._nothing
+        return self._mark, torch.full_like(self._mark, float(any(self._codes)))
 
     def settle_step(self, finite: FiniteWatch, stop: Stop) -> None:
         """Take in what all have sent word of, before the optimizer step."""
