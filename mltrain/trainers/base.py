@@ -158,7 +158,7 @@ class Trainer(TrainerParts):
         """Return the values of the steps since the last call. Waits for the device; every process must call it."""
         self._check_steps()
         self.settle_checkpoint(wait=False)
-        losses, weights = zip(*self.processes.gather(self.meter.take_recent_loss()), strict=True)
+        losses, weights = zip(*self.processes.gather_numbers(self.meter.take_recent_loss()), strict=True)
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         mean = sum(losses) / sum(weights) if sum(weights) else math.nan  # all of them skipped
         values = {"train/step_loss": mean, "train/lr": rate}

@@ -83,9 +83,21 @@ class Processes:
             raise result
         return result
 
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Return the numbers of all processes, in order of rank; every process gives as many as the others.
+
+        One small message, where `gather` takes two and pickles: for what is told in the midst of training.
+        """
+        own = torch.tensor(numbers, dtype=torch.float64)
+        if self.count == 1:
+            return [own.tolist()]
+        gathered = [torch.empty_like(own) for _ in range(self.count)]
+        dist.all_gather(gathered, own, group=self._hosts)
+        return [numbers.tolist() for numbers in gathered]
+
     def sum(self, value: float) -> float:
         """Return the sum of a value over all processes."""
-        return value if self.count == 1 else float(sum(self.gather(value)))
+        return value if self.count == 1 else sum(number for (number,) in self.gather_numbers([value]))
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the main one's buffers: running statistics differ after the last window's forward."""

@@ -1,0 +1,1 @@
+"""Figures of predictions against references: `evaluate.Metric` modules of our own."""
