@@ -11,37 +11,64 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from mltrain.config.schema import Config
+from mltrain.config.section import DataSection, ModelSection
 from mltrain.config.suggestions import section_of
-from mltrain.tasks.base import task_config_class
+from mltrain.tasks.base import TASKS
 
 TARGET = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
-Every key of a configuration for `image_classification`, its default and what it does. Unknown keys are refused. Any key
-can be set on the command line as `section.key=value`. Written by `docs/generate_configuration.py`.
+Every key of a configuration, its default and what it does. The first part holds for every task; what a task adds to
+`data` and `model` follows by its name. Unknown keys are refused. Any key can be set on the command line as
+`section.key=value`. Written by `docs/generate_configuration.py`.
 """
+# Their data and model are those of a Python script.
+_OF_SCRIPTS = ("own_classification", "own_loss")
 
 
 def reference() -> str:
     """Return the page."""
-    root = task_config_class("image_classification", [])
-    parts = [HEAD, *_section(root, "")]
+    parts = [HEAD, *_section(Config, "")]
+    for task in TASKS.names():
+        if task not in _OF_SCRIPTS:
+            kind = TASKS.get(task)
+            parts += [f"\n## Task `{task}`"]
+            parts += _additions(kind.data_section, DataSection, "data")
+            parts += _additions(kind.model_section, ModelSection, "model")
     return "\n".join(parts).rstrip() + "\n"
 
 
+def _additions(section: type[BaseModel], base: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Yield what a task's section has that the section of every task lacks, or has otherwise."""
+    names = [
+        name
+        for name, field in section.model_fields.items()
+        if name not in base.model_fields or repr(field) != repr(base.model_fields[name])
+    ]
+    if names:
+        yield from _keys(section, names, prefix, "###")
+
+
 def _section(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    inner = {name: section_of(field.annotation) for name, field in section.model_fields.items()}
+    yield from _keys(section, list(section.model_fields), prefix, "##")
+
+
+def _keys(section: type[BaseModel], names: list[str], prefix: str, heading: str) -> Iterator[str]:
+    """Yield a table of keys, and the sections among them."""
+    inner = {name: section_of(section.model_fields[name].annotation) for name in names}
     if prefix:
-        yield f"\n## `{prefix}`\n\n{(section.__doc__ or '').splitlines()[0]}\n"
+        yield f"\n{heading} `{prefix}`\n\n{(section.__doc__ or '').splitlines()[0]}\n"
     yield "| key | type | default | what |\n|---|---|---|---|"
-    for name, field in section.model_fields.items():
+    for name in names:
+        field = section.model_fields[name]
         if inner[name] is not None and not field.description:
             continue
         default = "required" if field.default is PydanticUndefined and field.default_factory is None else _text(field)
         yield f"| `{name}` | {_type(field.annotation)} | {default} | {field.description or ''} |"
     for name, kind in inner.items():
         if kind is not None:
-            yield from _section(kind, f"{prefix}.{name}" if prefix else name)
+            yield from _keys(kind, list(kind.model_fields), f"{prefix}.{name}" if prefix else name, heading)
 
 
 def _text(field: Any) -> str:
