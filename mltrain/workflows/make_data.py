@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from mltrain.core.errors import ConfigError, DataError
+from mltrain.core.errors import ConfigError
 from mltrain.core.registry import nearest
 
-__all__ = ["DATASETS", "make_data"]
+__all__ = ["DATASETS", "DataMaker", "make_data", "next_command"]
+
+_EXAMPLES = "mltrain.data.examples"
 
 
-def make_data(name: str, output: Path) -> int:
-    """Write a data set below `output` and return how many files it has.
+class DataMaker(NamedTuple):
+    """Who writes a data set, and what to do with it.
+
+    what: the data in a few words.
+    writer: `module:function` below `mltrain.data.examples`; the function takes the output folder and returns what it
+        has written, in words.
+    next: the command to run next; `{output}` stands for the output folder.
+    """
+
+    what: str
+    writer: str
+    next: str
+
+
+DATASETS: dict[str, DataMaker] = {
+    "breast_cancer": DataMaker(
+        "569 breast masses, a table of 30 measurements and the diagnosis",
+        "sklearn_tables:write_breast_cancer",
+        "ml-split --table {output}/breast_cancer.csv --label diagnosis --folds 5",
+    ),
+    "diabetes": DataMaker(
+        "442 patients, a table of 10 measurements and the progression of the disease",
+        "sklearn_tables:write_diabetes",
+        "ml-split --table {output}/diabetes.csv --label progression --folds 5",
+    ),
+    "digits": DataMaker(
+        "1,797 handwritten digits as PNG class folders",
+        "digits:write",
+        "ml-split --raw_data {output}/raw --folds 5",
+    ),
+}
+
+
+def make_data(name: str, output: Path) -> str:
+    """Write a data set below `output` and return what was written, in words.
 
     Raises:
         ConfigError: unknown name.
         DataError: something else is there already.
     """
+    module, _, function = _maker(name).writer.partition(":")
+    write: Callable[[Path], str] = getattr(importlib.import_module(f"{_EXAMPLES}.{module}"), function)
+    return write(output)
+
+
+def next_command(name: str, output: Path) -> str:
+    """Return the command to run when a data set has been written."""
+    return " ".join(shlex.quote(word.format(output=output)) for word in _maker(name).next.split())
+
+
+def _maker(name: str) -> DataMaker:
     if name not in DATASETS:
         close = nearest(name, list(DATASETS))
         hint = f"Did you mean {close}?" if close else f"Known: {', '.join(DATASETS)}."
         raise ConfigError(f"unknown data set {name!r}", where="make-data", fix=hint)
-    return DATASETS[name](output)
-
-
-def _digits(output: Path) -> int:
-    """Write scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, 16 grey levels, as PNGs in a folder a class.
-
-    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
-    1998 (its test part).
-    """
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = output / "raw" / str(label) / f"{index:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.round(image * (255 / 16)).astype(np.uint8)
-        if not path.exists():
-            Image.fromarray(pixels).save(path)
-        elif not np.array_equal(np.asarray(Image.open(path)), pixels):
-            raise DataError("is there already and is another image", where=str(path), fix="Choose another --output.")
-    return len(digits.images)
-
-
-DATASETS: dict[str, Callable[[Path], int]] = {"digits": _digits}
+    return DATASETS[name]
