@@ -17,6 +17,7 @@ from mltrain.core.registry import Registry, nearest
 __all__ = [
     "IMAGE_MODELS",
     "build_image_model",
+    "check_options",
     "logits_of",
     "published_weights",
     "refuse_elsewhere",
@@ -81,7 +82,7 @@ def build_image_model(
         builder: Builder = importlib.import_module(_TRANSFORMERS).TransformersModel(config)
         return builder(num_classes=num_classes, channels=channels, image_size=image_size)
     builder = _builder(architecture)
-    _check_options(architecture, builder, options)
+    check_options(architecture, builder, options, given=_GIVEN)
     try:
         return builder(num_classes=num_classes, channels=channels, image_size=image_size, **options)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -146,11 +147,14 @@ def _builder(architecture: str) -> Builder:
     return IMAGE_MODELS.get(architecture)
 
 
-def _check_options(architecture: str, builder: Builder, options: Mapping[str, Any]) -> None:
+def check_options(
+    architecture: str, builder: Callable[..., nn.Module], options: Mapping[str, Any], *, given: tuple[str, ...]
+) -> None:
+    """Raise ConfigError for an option that a builder does not take; `given` are the arguments that are no options."""
     parameters = inspect.signature(builder).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    known = [name for name in parameters if name not in _GIVEN]
+    known = [name for name in parameters if name not in given]
     for name in options:
         if name not in known:
             close = nearest(name, known)

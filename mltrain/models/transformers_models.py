@@ -7,9 +7,7 @@ ResNet (He et al. 2015), MobileNetV2 (Sandler et al. 2018), EfficientNet (Tan an
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,18 +15,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mltrain.core.errors import ConfigError, one_line
+from mltrain.models.pretrained_configs import config_elsewhere, without_checkpoint
 from mltrain.models.registry import register_image_model
 
 __all__ = ["TransformersModel", "named_elsewhere"]
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# What a configuration file says of its own weights and labels, not of the architecture; and of implementations, which
-# transformers would fetch as code where they are called owner/name.
-_OF_THE_CHECKPOINT = (
-    "_attn_implementation", "_experts_implementation", "_name_or_path", "attn_implementation", "auto_map", "dtype",
-    "experts_implementation", "id2label", "label2id", "num_labels", "problem_type", "quantization_config",
-    "torch_dtype", "transformers_version",
-)  # fmt: skip
 _GIVEN = ("num_channels", "image_size")
 
 
@@ -44,7 +35,7 @@ class TransformersModel:
     """
 
     def __init__(self, values: Mapping[str, Any], *, published: str | None = None) -> None:
-        self._values = {name: value for name, value in values.items() if name not in _OF_THE_CHECKPOINT}
+        self._values = without_checkpoint(values)
         self.published = published
 
     @property
@@ -102,46 +93,8 @@ def named_elsewhere(name: str) -> TransformersModel | None:
     Raises:
         ConfigError: the folder has no configuration, or the hub's cannot be had.
     """
-    from transformers import PreTrainedConfig
-
-    path = Path(name).expanduser()
-    if path.is_dir():
-        folder = next((place for place in (path, path / "model") if (place / "config.json").is_file()), None)
-        if folder is None:
-            raise ConfigError(
-                f"{name} has no config.json",
-                where="model.architecture",
-                fix="Name a folder that transformers' save_pretrained wrote.",
-            )
-        return TransformersModel(_config_values(folder / "config.json"), published=str(folder))
-    if not _HUB_NAME.fullmatch(name):
-        return None
-    try:
-        values, _ = PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{name} is no folder here, and the hub does not give its configuration ({_first_line(error)})",
-            where="model.architecture",
-            fix=f"Where there is a network run `hf download {name} --local-dir FOLDER`, then set "
-            "model.architecture: FOLDER.",
-        ) from None
-    return TransformersModel(values, published=name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".")
-
-
-def _config_values(path: Path) -> dict[str, Any]:
-    from transformers import PreTrainedConfig
-
-    try:
-        values: dict[str, Any] = PreTrainedConfig._dict_from_json_file(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot be read ({one_line(error)})", where=str(path), fix="Write the folder again with save_pretrained."
-        ) from None
-    return values
+    found = config_elsewhere(name)
+    return None if found is None else TransformersModel(found[0], published=found[1])
 
 
 def _check_patches(config: Any, image_size: int) -> None:

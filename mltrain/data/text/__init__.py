@@ -1,0 +1,1 @@
+"""Texts as data: tokenizers, token ids computed once, and padding."""
