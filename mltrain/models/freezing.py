@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from types import MethodType
@@ -12,9 +12,11 @@ from torch import nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import nearest
-from mltrain.models.structure import head_name
+from mltrain.models.structure import head_names
 
-__all__ = ["freeze"]
+__all__ = ["freeze", "freeze_but", "matching"]
+
+_KEY = "model.freeze"
 
 
 def freeze(model: nn.Module, wish: Literal["backbone"] | Sequence[str] | None) -> None:
@@ -24,7 +26,8 @@ def freeze(model: nn.Module, wish: Literal["backbone"] | Sequence[str] | None) -
 
     Args:
         model: changed in place.
-        wish: "backbone" for all but the head, or patterns (`*`, `?`, `[...]`) of parameter names; None for nothing.
+        wish: "backbone" for all but the head, or patterns (`*`, `?`, `[...]`) of parameter names, of which `!` takes
+            names out again: as in .gitignore, the last that matches counts. None: nothing is frozen.
 
     Raises:
         ConfigError: a pattern that matches nothing, or nothing is left to train.
@@ -33,25 +36,40 @@ def freeze(model: nn.Module, wish: Literal["backbone"] | Sequence[str] | None) -
         return
     names = [name for name, _ in model.named_parameters()]
     if wish == "backbone":
-        head = head_name(model)
-        frozen = {name for name in names if not name.startswith(f"{head}.")}
+        heads = tuple(f"{head}." for head in head_names(model))
+        frozen = {name for name in names if not name.startswith(heads)}
     else:
-        frozen = {name for pattern in wish for name in _matching(pattern, names)}
+        frozen = set()
+        for pattern in wish:
+            found = matching(pattern.removeprefix("!"), names, _KEY)
+            frozen = frozen.difference(found) if pattern.startswith("!") else frozen.union(found)
+    if not frozen and wish:
+        raise ConfigError("freezes nothing", where=_KEY, fix="`!` takes names out of those before it: begin with '*'.")
     if frozen.issuperset(names):
-        raise ConfigError("freezes every parameter", where="model.freeze", fix="Leave some to be trained.")
+        raise ConfigError("freezes every parameter", where=_KEY, fix="Leave some to be trained.")
+    freeze_but(model, set(names) - frozen)
+
+
+def freeze_but(model: nn.Module, trained: Collection[str]) -> None:
+    """Freeze all parameters but those of these names, and keep modules of frozen ones alone in evaluation mode."""
     for name, parameter in model.named_parameters():
-        if name in frozen:
+        if name not in trained:
             parameter.requires_grad_(False)
     _hold_in_evaluation(model)
 
 
-def _matching(pattern: str, names: Sequence[str]) -> list[str]:
+def matching(pattern: str, names: Sequence[str], key: str) -> list[str]:
+    """Return the names of parameters that a pattern matches.
+
+    Raises:
+        ConfigError: there are none; the nearest name is told, as of the configuration's `key`.
+    """
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
         modules = {part for name in names for part in accumulate(name.split(".")[:-1], "{}.{}".format)}
         close = nearest(pattern, [*names, *sorted(f"{module}.*" for module in modules)])
         hint = f"Did you mean {close!r}?" if close else f"Names are like {names[0]!r} and {names[-1]!r}."
-        raise ConfigError(f"no parameter matches {pattern!r}", where="model.freeze", fix=hint)
+        raise ConfigError(f"no parameter matches {pattern!r}", where=key, fix=hint)
     return found
 
 

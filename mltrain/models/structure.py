@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-__all__ = ["built_class", "head_name", "layer_depths"]
+__all__ = ["built_class", "head_name", "head_names", "layer_depths"]
 
 # One residual block: `stages.1.layers.0` of staged networks, else the outermost numbered module (`layers.3`,
 # `blocks.7`, `features.2`).
@@ -34,6 +34,22 @@ def head_name(model: nn.Module) -> str:
     owners = [(name, module) for name, module in root.named_modules(prefix=prefix) if _owns_parameters(module)]
     linear = [name for name, module in owners if isinstance(module, nn.Linear)]
     return next(reversed(linear or [name for name, _ in owners]), "")
+
+
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of all modules that stand between features and outputs.
+
+    A model of several heads says so by an attribute `head_names`. Of transformers' models it is what stands beside the
+    base model: a head may have several layers. Of all others it is `head_name`.
+    """
+    own = getattr(model, "head_names", None)
+    if isinstance(own, tuple):
+        return own
+    base = getattr(model, "base_model_prefix", "")
+    beside = [name for name, child in model.named_children() if name != base and any(True for _ in child.parameters())]
+    if isinstance(getattr(model, base or "-", None), nn.Module) and beside:
+        return tuple(beside)
+    return (head_name(model),)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:

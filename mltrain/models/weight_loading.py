@@ -14,7 +14,7 @@ from torch import nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.logging import log
-from mltrain.models.structure import head_name
+from mltrain.models.structure import head_names
 from mltrain.models.weights import WeightsSource
 
 __all__ = ["load_weights", "resized_positions"]
@@ -47,17 +47,26 @@ def load_weights(model: nn.Module, source: WeightsSource) -> None:
     only_check = next(model.parameters()).is_meta
     tensors = _with_resized_positions(source.shapes() if only_check else source.tensors(), model)
     fit = _fit_pretrained(model, tensors) if hasattr(model, "base_model_prefix") else _fit(model, tensors)
-    head = head_name(model)
-    _refuse_misfits(fit, head, source, model)
+    heads = head_names(model)
+    _refuse_misfits(fit, heads, source, model)
     if only_check:
         return
     model.load_state_dict({**model.state_dict(), **fit.tensors})
     log.info("Initial weights: %s.", source.name)
-    new = sorted(name for name in (*fit.missing, *fit.misshapen) if name.startswith(f"{head}."))
-    if new:
-        mine = model.state_dict()[new[-1]].shape[0]
-        had = fit.misshapen[new[-1]][0][0] if new[-1] in fit.misshapen else "none"
-        log.info("The head (%s) is new: %d classes instead of %s.", head, mine, had)
+    _tell_new(fit, heads, model)
+
+
+def _tell_new(fit: _Fit, heads: tuple[str, ...], model: nn.Module) -> None:
+    """Say which parts begin with weights of the seed."""
+    for head in heads:
+        if misshapen := sorted(name for name in fit.misshapen if name.startswith(f"{head}.")):
+            mine, had = model.state_dict()[misshapen[-1]].shape[0], fit.misshapen[misshapen[-1]][0][0]
+            log.info("The head (%s) is new: %d classes instead of %d.", head, mine, had)
+        elif any(name.startswith(f"{head}.") for name in fit.missing):
+            log.info("The head (%s) is new.", head)
+    poolers = {name.partition("pooler.")[0] + "pooler" for name in fit.missing if "pooler." in name}
+    for pooler in sorted(poolers):
+        log.warning("%s is new, drawn from the seed: these weights have none.", pooler)
 
 
 def resized_positions(positions: torch.Tensor, count: int) -> torch.Tensor | None:
@@ -120,7 +129,14 @@ def _fit_pretrained(model: Any, tensors: dict[str, torch.Tensor]) -> _Fit:
     misshapen = {name: (list(theirs), list(ours)) for name, theirs, ours in told["mismatched_keys"]}
     missing = set(told["missing_keys"])
     fitting = {k: tensor for k, tensor in other.state_dict().items() if k not in missing and k not in misshapen}
-    return _Fit(fitting, missing, set(told["unexpected_keys"]), misshapen)
+    return _Fit(fitting, missing, _unknown(told["unexpected_keys"], tensors, model), misshapen)
+
+
+def _unknown(names: Collection[str], tensors: Collection[str], model: Any) -> set[str]:
+    """Return the names that have no place in a model, without the heads that a file has beside its base model."""
+    base = f"{model.base_model_prefix}."
+    has_heads = any(name.startswith(base) for name in tensors)
+    return {name for name in names if name.startswith(base) or not has_heads}
 
 
 @contextlib.contextmanager
@@ -139,9 +155,11 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _refuse_misfits(fit: _Fit, head: str, source: WeightsSource, model: nn.Module) -> None:
+def _refuse_misfits(fit: _Fit, heads: tuple[str, ...], source: WeightsSource, model: nn.Module) -> None:
+    own = tuple(f"{head}." for head in heads)
+
     def wrong(names: Collection[str]) -> list[str]:
-        return sorted(n for n in names if not n.startswith(f"{head}.") and not any(part in n for part in _UNUSED))
+        return sorted(n for n in names if not n.startswith(own) and not any(part in n for part in _UNUSED))
 
     problems = []
     if missing := wrong(fit.missing):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from mltrain.core.errors import ConfigError, one_line
-from mltrain.core.files import file_sha256, read_json
+from mltrain.core.files import file_sha256, read_json, read_record
+from mltrain.models.lora import LoraSection, merged_tensors
 from mltrain.models.registry import published_weights
 
 __all__ = ["DEFAULT", "WeightsSource", "find_weights"]
@@ -33,10 +35,12 @@ class WeightsSource:
     Attributes:
         name: a hub name, or the name of the file or folder; not its whole path, which is of one machine.
         files: the safetensors files that hold them, one or several.
+        lora: of adapters that they were trained with; they are merged when the tensors are read.
     """
 
     name: str
     files: tuple[Path, ...]
+    lora: LoraSection | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Read the tensors onto the host.
@@ -76,6 +80,14 @@ class WeightsSource:
                 raise ConfigError(
                     f"cannot be read ({one_line(error)})", where=str(path), fix="Copy or download the weights again."
                 ) from None
+        if any(".lora_A." in name for name in tensors):
+            if self.lora is None:
+                raise ConfigError(
+                    f"{self.name} has adapters (LoRA), and not what they count",
+                    where=_KEY,
+                    fix="Name the run or its folder model, which has its settings.",
+                )
+            return merged_tensors(tensors, self.lora)
         return tensors
 
 
@@ -113,7 +125,7 @@ def find_weights(wish: str, architecture: str) -> WeightsSource:
 def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
     for place in (folder, folder / "model"):
         if (place / _WHOLE).is_file():
-            return WeightsSource(name or folder.resolve().name, (place / _WHOLE,))
+            return WeightsSource(name or folder.resolve().name, (place / _WHOLE,), _lora_of(place))
         if (place / _INDEX).is_file():
             try:
                 parts = sorted(set(read_json(place / _INDEX)["weight_map"].values()))
@@ -134,6 +146,15 @@ def _in_folder(folder: Path, name: str | None = None) -> WeightsSource:
         where=_KEY,
         fix=_CONVERT if pickles else "Save the model with save_pretrained, which writes one, and name that folder.",
     )
+
+
+def _lora_of(folder: Path) -> LoraSection | None:
+    """Return what a package of ours says of its adapters; where it says nothing that makes sense, None."""
+    facts = read_record(folder / "mltrain.json")
+    try:
+        return LoraSection.model_validate(facts.get("lora"))
+    except ValidationError:
+        return None
 
 
 def _refuse_other_kinds(index: Path, parts: list[str]) -> None:

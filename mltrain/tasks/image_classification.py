@@ -23,7 +23,7 @@ from mltrain.data.image_transforms import to_image
 from mltrain.data.loader import Batch
 from mltrain.data.mixing import mix_pairs
 from mltrain.data.recorded_files import RecordedFiles
-from mltrain.models.freezing import freeze
+from mltrain.models.lora import LoraSection, add_lora, choose_trained
 from mltrain.models.registry import build_image_model, logits_of, refuse_elsewhere
 from mltrain.models.weight_loading import load_weights
 from mltrain.models.weights import find_weights
@@ -121,7 +121,7 @@ class ImageClassification(Task):
         )
         if self._wanted_weights is not None:
             load_weights(model, find_weights(self._wanted_weights, wish.architecture))
-        freeze(model, wish.freeze)
+        choose_trained(model, frozen=wish.freeze, lora=wish.lora)
         return model
 
     def initial_weights(self) -> Mapping[str, str] | None:
@@ -168,6 +168,7 @@ class ImageClassification(Task):
         return {
             "architecture": _portable(self._model.architecture),
             "options": self._model.options,
+            "lora": self._model.lora and self._model.lora.model_dump(),
             "initial_weights": self.initial_weights(),
             "classes": self.classes,
             "pipeline": self.pipeline.to_json(),
@@ -188,6 +189,8 @@ class ImageClassification(Task):
             options=package["options"],
             config=package.get("pretrained_config"),
         )
+        if package.get("lora"):
+            add_lora(model, LoraSection.model_validate(package["lora"]))
         return model, ImagePredictor(model, pipeline, classes)
 
     def write_reports(self, split: str, metrics: Metrics, *, logs: Path, reports: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from mltrain.config.section import DataSection, ModelSection, Section
+from mltrain.models.lora import LoraSection
 from mltrain.tasks.augmentation_sections import TrainTransformSection
 
 __all__ = ["ImageDataSection", "ImageModelSection", "NormalizeSection", "TransformSection"]
@@ -59,5 +60,8 @@ class ImageModelSection(ModelSection):
         description="Initial weights: null (from the seed), DEFAULT (published), or a folder or .safetensors file.",
     )
     freeze: Literal["backbone"] | list[str] | None = Field(
-        None, description="What is not trained: backbone (all but the head), or patterns of parameter names."
+        None,
+        description="What is not trained: backbone (all but the head), or patterns of parameter names, of which `!` "
+        "takes names out again.",
     )
+    lora: LoraSection | None = Field(None, description="Train narrow products beside the weights, and the head.")

@@ -17,6 +17,7 @@ from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json, write_json
 from mltrain.core.plugins import load_plugins
 from mltrain.core.version import __version__
+from mltrain.models.lora import has_lora
 from mltrain.models.private_layers import adapt_to_state
 from mltrain.models.structure import built_class
 from mltrain.tasks.base import TASKS, Predict, Task
@@ -55,7 +56,7 @@ def save_model(
     """Write a package and return the model's digest.
 
     transformers' models are also written in their own format, so that `from_pretrained` reads the same folder; not so
-    those with other layers than transformers would build.
+    those with other layers than transformers would build: `from_pretrained` would draw their weights anew.
 
     Args:
         folder: where it is written.
@@ -77,7 +78,7 @@ def save_model(
         pretrained_config.save_pretrained(folder)
         # A model from a folder or from the hub is built again without either.
         facts["pretrained_config"] = read_json(folder / "config.json")
-        if adapted:
+        if adapted or has_lora(module):
             (folder / "config.json").unlink()
     if adapted:
         facts["adapted_for_privacy"] = True
