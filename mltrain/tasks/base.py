@@ -61,7 +61,7 @@ def _wrong_losses(values: Any) -> ConfigError:
 class Metrics(ABC):
     """An accumulator over batches. Its state is JSON, so that it can stand in a checkpoint and be merged over ranks."""
 
-    names: ClassVar[tuple[str, ...]]
+    names: tuple[str, ...]
     """What `compute` gives: known before anything is computed, so that a monitor can be checked."""
 
     @abstractmethod
@@ -190,6 +190,7 @@ class Task(ABC):
 TASKS: Registry[type[Task]] = Registry(
     "task",
     builtin={
+        "distributed_charges": "mltrain.tasks.distributed_charges",
         "image_classification": "mltrain.tasks.image_classification",
         "own_classification": "mltrain.tasks.own_module",
         "own_loss": "mltrain.tasks.own_module",

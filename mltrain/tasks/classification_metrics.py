@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class ClassificationMetrics(Metrics):
         num_classes: number of classes, C.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
+    names: tuple[str, ...] = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
 
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ __all__ = ["NoMetrics", "OutputSizedMetrics"]
 class NoMetrics(Metrics):
     """Nothing beside the loss."""
 
-    names: ClassVar[tuple[str, ...]] = ()
+    names: tuple[str, ...] = ()
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in nothing."""
@@ -39,7 +39,7 @@ class NoMetrics(Metrics):
 class OutputSizedMetrics(Metrics):
     """Classification metrics for as many classes as the first outputs have."""
 
-    names: ClassVar[tuple[str, ...]] = ClassificationMetrics.names
+    names: tuple[str, ...] = ClassificationMetrics.names
 
     def __init__(self) -> None:
         self._inner: ClassificationMetrics | None = None
