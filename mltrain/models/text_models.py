@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ __all__ = [
     "published_text_weights",
     "refuse_text_elsewhere",
     "register_text_model",
+    "text_config",
     "text_inputs",
 ]
 
@@ -140,6 +142,15 @@ def hidden_size(model: nn.Module) -> int:
     inner: Any = _innermost(model)
     size = inner.config.hidden_size if hasattr(inner, "config") else inner.hidden_size
     return int(size)
+
+
+def text_config(model: nn.Module) -> dict[str, Any] | None:
+    """Return the configuration of a model of transformers, as `build_text_model` takes it; None: it is none."""
+    config = getattr(_innermost(model), "config", None)
+    if not hasattr(config, "to_json_string"):
+        return None
+    values: dict[str, Any] = json.loads(config.to_json_string())
+    return values
 
 
 def _builder(architecture: str) -> TextBuilder:

@@ -157,11 +157,19 @@ def _letters(raw: Tokenizer, texts: list[str], vocab_size: int) -> list[str]:
 
 
 def _untrained(vocabulary: dict[str, int], *, lowercase: bool) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     raw = Tokenizer(models.WordPiece(vocabulary, unk_token=_UNKNOWN, continuing_subword_prefix=_INNER))
     raw.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # A number, and a sign such as that of a currency, stands for itself: "won£5000now" has four parts. So what is said
+    # of tokens can be said of words.
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.BertPreTokenizer(),
+            pre_tokenizers.Digits(individual_digits=False),
+            pre_tokenizers.Split(Regex(r"[^\w\s]"), "isolated"),
+        ]
+    )
     raw.post_processor = processors.TemplateProcessing(
         single=f"{_CLS} $A {_SEP}",
         pair=f"{_CLS} $A {_SEP} $B:1 {_SEP}:1",
