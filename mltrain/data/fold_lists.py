@@ -47,13 +47,14 @@ class ListedFiles:
     label: path -> class, or None where the path cannot be one of the data set.
     expected: what a path must be, in words: "one of ...".
     table: name and columns of the table that the lists were made from, as `splits.json` has them; empty for folders.
+        `rows` is true where the lists hold IDs of its rows, not paths of images that it names.
     arguments: what `ml-split` must be called with to make such lists.
     """
 
     data_dir: Path
     label: Callable[[str], str | None]
     expected: str
-    table: Mapping[str, str]
+    table: Mapping[str, Any]
     arguments: Sequence[str]
 
 
@@ -130,11 +131,14 @@ def _refuse_missing(splits_dir: Path, fold: int, files: ListedFiles) -> None:
     raise DataError(f"no fold {fold}; {known}", where=printable(str(splits_dir)), fix=fix)
 
 
-def _refuse_another_origin(splits_dir: Path, table: Mapping[str, str], files: ListedFiles) -> None:
-    if bool(table) == bool(files.table):
+def _refuse_another_origin(splits_dir: Path, table: Mapping[str, Any], files: ListedFiles) -> None:
+    if bool(table) == bool(files.table) and table.get("rows") == files.table.get("rows"):
         return
     what, fix = "these splits were made from class folders, not from a table", "Leave out data.table"
-    if table:
+    if table and files.table:
+        of = "rows" if table.get("rows") else "images"
+        what, fix = f"these splits are of the {of} of {printable(table['file'])}", "Name others with data.splits_dir"
+    elif table:
         what, fix = f"these splits were made from the table {printable(table['file'])}", "Name it with data.table"
     raise DataError(what, where=printable(str(splits_dir)), fix=fix)
 

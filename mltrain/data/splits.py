@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mltrain.core.errors import DataError
 from mltrain.core.files import fsync_path, read_json, write_text
@@ -50,7 +50,7 @@ class Splits:
     labels: Mapping[str, str]
     test: tuple[str, ...]
     validation: tuple[tuple[str, ...], ...]
-    table: Mapping[str, str] = field(default_factory=dict)
+    table: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
