@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from mltrain.core.errors import ConfigError
 
-__all__ = ["adapt_for_privacy", "adapt_to_state"]
+__all__ = ["adapt_for_privacy", "adapt_to_state", "keeps_examples_apart"]
 
 _GROUPS = 32
 # One call computes with several weights, and with the same weight many times.
@@ -31,6 +31,8 @@ def adapt_for_privacy(model: nn.Module) -> list[str]:
     its scale and shift: the same parameters, frozen where they were. One that is frozen as a whole stays as it is: in
     evaluation mode it computes with its stored statistics alone.
 
+    From then on `keeps_examples_apart` says so of the model: each of its layers must see one row for each example.
+
     Args:
         model: changed in place; may be on the device "meta".
 
@@ -41,6 +43,8 @@ def adapt_for_privacy(model: nn.Module) -> list[str]:
         ConfigError: a layer that mixes examples, or that gives no gradients of single ones, and cannot be replaced.
     """
     _refuse_unsuited(model)
+    marked: Any = model
+    marked.examples_apart = True
     mixing = [(name, layer) for name, layer in _batch_norms(model) if not _is_fixed(layer)]
     _replace(model, mixing)
     kinds = Counter(type(layer).__name__ for _, layer in mixing)
@@ -54,6 +58,11 @@ def adapt_for_privacy(model: nn.Module) -> list[str]:
             f"{kept} frozen batch norm {_layers(kept)} kept {'its' if kept == 1 else 'their'} stored statistics."
         )
     return told
+
+
+def keeps_examples_apart(model: nn.Module) -> bool:
+    """Return whether a model was adapted for privacy, so that its layers must see one row for each example."""
+    return bool(getattr(model, "examples_apart", False))
 
 
 def adapt_to_state(model: nn.Module, names: Collection[str]) -> None:

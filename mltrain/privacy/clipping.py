@@ -35,7 +35,8 @@ class ClippedGradients:
         model: its weights, their number and `requires_grad` stay as they are until `close`.
         max_grad_norm: C, the largest 2-norm of one example's share.
         mode: "hooks" keeps each example's whole gradient until its norm is known; "ghost" keeps what a layer has seen,
-            and computes norms and the weighted sum from it: less memory where layers are large.
+            and computes norms and the weighted sum from it: less memory where layers are large. Of a layer that is called
+            more than once, whole gradients are kept in either mode.
 
     Attributes:
         parameters: the trainable ones, in the order of `model.parameters()`.
@@ -119,13 +120,16 @@ class ClippedGradients:
         self._check(call, gradient)
         with torch.autocast(gradient.device.type, enabled=False):
             exact = gradient.to(next(call.layer.parameters()).dtype)
-            if self._mode == "ghost":
-                _refuse_second_use(call, self._calls)
+            if self._mode == "ghost" and not self._is_used_again(call):
                 self._shares.append(rule.share(call, exact))
             else:
                 for parameter, row in rule.rows(call, exact).items():
                     self._rows[parameter] = self._rows[parameter] + row if parameter in self._rows else row
         call.release()
+
+    def _is_used_again(self, call: LayerCall) -> bool:
+        """Return whether a layer was called more than once: an example's gradients add up before their norm is taken."""
+        return any(other.layer is call.layer and other is not call for other in self._calls)
 
     def _check(self, call: LayerCall, gradient: Tensor) -> None:
         if len(gradient) != self._count:
@@ -143,11 +147,8 @@ class ClippedGradients:
             )
 
     def _norms(self, losses: Tensor) -> Tensor:
-        if self._shares:
-            return joint_norms([share.norms for share in self._shares])
-        if self._rows:
-            return joint_norms([row_norms(row) for row in self._rows.values()])
-        return torch.zeros_like(losses, requires_grad=False)
+        norms = [share.norms for share in self._shares] + [row_norms(row) for row in self._rows.values()]
+        return joint_norms(norms) if norms else torch.zeros_like(losses, requires_grad=False)
 
     @torch.no_grad()
     def _add_weighted(self, factors: Tensor, left_out: Tensor | None = None) -> None:
@@ -231,15 +232,6 @@ def _refuse_shared(layers: list[tuple[str, nn.Module]]) -> None:
                     where=_MODE_KEY,
                     fix="Set it to hooks.",
                 )
-
-
-def _refuse_second_use(call: LayerCall, calls: list[LayerCall]) -> None:
-    if any(other.reached and other.layer is call.layer and other is not call for other in calls):
-        raise ConfigError(
-            f"ghost cannot do with {call.title}, which is used more than once",
-            where=_MODE_KEY,
-            fix="Set it to hooks.",
-        )
 
 
 def _refuse_missed(losses: Tensor, unreached: list[LayerCall]) -> None:

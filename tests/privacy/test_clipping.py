@@ -152,10 +152,16 @@ class Tied(nn.Module):
         return self.head(features.mean(1))
 
 
-@pytest.mark.parametrize("share", ["layer", "weight"])
-def test_shared_weights_work_with_hooks_and_are_refused_by_ghost(share: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_that_is_used_twice_works_in_either_mode(mode: Any) -> None:
     torch.manual_seed(0)
-    model, inputs, targets = Tied(share=share), torch.randint(0, 11, (5, 4)), torch.arange(5)
+    model, inputs, targets = Tied(share="layer"), torch.randint(0, 11, (5, 4)), torch.arange(5)
+    assert_as_by_hand(model, mode, inputs, targets, bound=0.8)
+
+
+def test_shared_weights_work_with_hooks_and_are_refused_by_ghost() -> None:
+    torch.manual_seed(0)
+    model, inputs, targets = Tied(share="weight"), torch.randint(0, 11, (5, 4)), torch.arange(5)
     assert_as_by_hand(model, "hooks", inputs, targets, bound=0.8)
     with pytest.raises(ConfigError, match="ghost cannot do with") as refusal:
         clipped_sum(model, "ghost", lambda: cross_entropies(model, inputs, targets))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,10 +115,3 @@ def _tokens_of(offsets: NDArray[np.int32], begin: int, end: int) -> Span | None:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:37]}...")
-
-
-def row_problem(
-    row: Mapping[str, Any], *, context: str, answer: str, start: str, end: str | None
-) -> str | None:
-    """Return what is wrong with the answer of a row of a table, whose columns are named."""
-    return answer_problem(row[context], row[answer], row[start], None if end is None else row[end])

@@ -1,0 +1,71 @@
+"""Metrics of answers in texts, from the places that were predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mltrain.data.loader import Batch
+from mltrain.data.text.answers import NO_ANSWER, Span
+from mltrain.metrics.squad import squad_figures
+from mltrain.tasks.base import Metrics
+from mltrain.tasks.gathered_rows import GatheredRows
+from mltrain.tasks.span_reading import SpanReader
+
+__all__ = ["SpanMetrics"]
+
+
+class SpanMetrics(Metrics):
+    """SQuAD's exact match and F1 over all rows, over those that have an answer, and over those that have none.
+
+    `exact_match`, `f1`: over all rows. A row without an answer is right where none is predicted. Where some rows of the
+    data have none, also `exact_match_answered` and `f1_answered`, over the rows that have one, and
+    `no_answer_accuracy`, the share of the others that are right; NaN where a split has no such row.
+
+    Args:
+        reader: turns tokens into characters.
+        spans: of each row of the table its answer, or `NO_ANSWER`.
+    """
+
+    def __init__(self, reader: SpanReader, spans: Sequence[Span]) -> None:
+        self._reader, self._spans = reader, spans
+        self._rows = GatheredRows("rows", "window", "first", "last")
+        further = ("exact_match_answered", "f1_answered", "no_answer_accuracy") if NO_ANSWER in spans else ()
+        self.names = ("exact_match", "f1", *further)
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in what `best_spans` gives of a batch."""
+        self._rows.add(outputs["rows"], outputs["window"], outputs["first"], outputs["last"])
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures."""
+        predictions: list[str] = []
+        answers: list[list[str]] = []
+        for row, *place in zip(*(column.tolist() for column in self._rows.columns().values()), strict=True):
+            context, (begin, end) = self._reader.contexts[row], self._spans[row]
+            predictions.append(self._reader.text(row, *place))
+            answers.append([] if (begin, end) == NO_ANSWER else [context[begin:end]])
+        found = squad_figures(predictions, answers)
+        if "no_answer_accuracy" not in self.names:
+            return found
+        answered, unanswered = (
+            squad_figures(*_chosen(predictions, answers, has_answer=wanted)) for wanted in (True, False)
+        )
+        return found | {
+            "exact_match_answered": answered["exact_match"],
+            "f1_answered": answered["f1"],
+            "no_answer_accuracy": unanswered["exact_match"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the places that were predicted."""
+        return self._rows.state()
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add places."""
+        self._rows.merge(state)
+
+
+def _chosen(predictions: list[str], answers: list[list[str]], *, has_answer: bool) -> tuple[list[str], list[list[str]]]:
+    pairs = [pair for pair in zip(predictions, answers, strict=True) if bool(pair[1]) == has_answer]
+    return [prediction for prediction, _ in pairs], [answer for _, answer in pairs]
