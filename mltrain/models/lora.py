@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mltrain.config.section import Section
-from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.errors import ConfigError
 from mltrain.core.registry import nearest
 from mltrain.models.freezing import freeze, freeze_but, matching
 from mltrain.models.structure import head_names
@@ -89,16 +89,15 @@ def add_lora(model: nn.Module, section: LoraSection) -> None:
     trained = {name for name in parameters if name.startswith(heads)}
     for pattern in section.train:
         trained.update(matching(pattern, list(parameters), f"{_KEY}.train"))
-    kept = {id(parameters[name]) for name in trained}
+    kept = [parameters[name] for name in trained]
     # A list of names would also match the ends of others.
     exactly = "|".join(map(re.escape, _targets(model, section.targets, heads)))
     config = LoraConfig(r=section.rank, lora_alpha=section.alpha, lora_dropout=section.dropout, target_modules=exactly)
-    try:
-        inject_adapter_in_model(config, model, _ADAPTER)
-    except ValueError as error:  # a convolution in groups, of a number that does not divide the rank
-        raise ConfigError(f"cannot be added ({one_line(error)})", where=_KEY, fix="Name other targets.") from None
+    inject_adapter_in_model(config, model, _ADAPTER)
+    for parameter in kept:  # peft has frozen all there was
+        parameter.requires_grad_(True)
     # Names of adapted layers are other ones now; their parameters are the same.
-    freeze_but(model, {n for n, p in model.named_parameters() if id(p) in kept or ".lora_" in n})
+    freeze_but(model, {name for name, parameter in model.named_parameters() if parameter.requires_grad})
 
 
 def has_lora(model: nn.Module) -> bool:
@@ -156,7 +155,7 @@ def _matched(pattern: str, model: nn.Module, suited: Collection[str], before: Co
     if not found:
         known = sorted(before)
         close = nearest(pattern, [*{name.rpartition(".")[2] for name in known}, *known])
-        hint = f"Did you mean {close!r}?" if close else f"Names are like {known[0]!r}." if known else "Leave it out."
+        hint = f"Did you mean {close!r}?" if close else f"Names are like {known[-1]!r}." if known else "Leave it out."
         raise ConfigError(f"no module matches {pattern!r}", where=key, fix=hint)
     if found[0] in suited:
         raise ConfigError(
@@ -170,6 +169,10 @@ def _matched(pattern: str, model: nn.Module, suited: Collection[str], before: Co
 
 
 def _is_suited(model: nn.Module, name: str, layer: nn.Module) -> bool:
-    """Return whether a layer can be adapted: attention of torch's takes the weights of its layers without a call."""
+    """Return whether a layer can be adapted, and the products be merged.
+
+    Convolutions in groups cannot; torch's attention takes the weights of its layers without calling them.
+    """
     owner = model.get_submodule(name.rpartition(".")[0]) if name else None
-    return isinstance(layer, _SUITED) and owner is not None and not isinstance(owner, nn.MultiheadAttention)
+    in_groups = getattr(layer, "groups", 1) != 1
+    return isinstance(layer, _SUITED) and not in_groups and not isinstance(owner, nn.MultiheadAttention | None)

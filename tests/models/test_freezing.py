@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from mltrain.core.errors import ConfigError
 from mltrain.models.freezing import freeze
 from mltrain.models.registry import build_image_model, logits_of
-from mltrain.models.structure import head_name, layer_depths
+from mltrain.models.structure import head_name, head_names, layer_depths
 
 
 def build(name: str = "simple_cnn", **options: Any) -> nn.Module:
@@ -71,11 +72,47 @@ def test_patterns_freeze_what_they_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wish", "trained"),
+    [
+        (["*", "!head.*"], {"head.weight", "head.bias"}),
+        (["*", "!head.*", "!features.[01].*", "features.0.*"], {"head.", "features.1."}),
+        (["features.*", "!*.bias"], {"head.", ".bias"}),
+        (["!head.*", "*.weight"], {".bias"}),
+    ],
+)
+def test_the_last_pattern_that_matches_counts(wish: list[str], trained: set[str]) -> None:
+    model = build()
+    freeze(model, wish)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == any(part in name for part in trained), name
+
+
+def test_a_head_of_several_layers_is_trained_whole() -> None:
+    shape = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = RobertaForSequenceClassification(RobertaConfig(**shape, vocab_size=9, max_position_embeddings=9))
+    assert head_names(model) == ("classifier",)
+    freeze(model, "backbone")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {
+        f"classifier.{part}" for part in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias")
+    }
+
+
+def test_a_model_of_several_heads_names_them() -> None:
+    model: Any = nn.ModuleDict({"trunk": nn.Linear(2, 2), "left": nn.Linear(2, 2), "right": nn.Linear(2, 2)})
+    model.head_names = ("left", "right")
+    freeze(model, "backbone")
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["trunk.weight", "trunk.bias"]
+
+
+@pytest.mark.parametrize(
     ("wish", "told"),
     [
         (["feature.*"], r"model\.freeze: no parameter matches 'feature\.\*'\. Did you mean 'features\.\*'\?"),
         (["zzz"], r"no parameter matches 'zzz'\. Names are like 'features\.0\.weight' and 'head\.bias'"),
         (["*"], r"model\.freeze: freezes every parameter\. Leave some"),
+        (["*", "!heads.*"], r"model\.freeze: no parameter matches 'heads\.\*'\. Did you mean 'head\.\*'\?"),
+        (["!head.*"], r"model\.freeze: freezes nothing\. `!` takes names out of those before it: begin with '\*'\."),
     ],
 )
 def test_a_wish_that_cannot_be_meant_is_refused(wish: list[str], told: str) -> None:

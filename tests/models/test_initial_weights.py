@@ -12,6 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.files import file_sha256
@@ -20,6 +30,7 @@ from mltrain.models.registry import build_image_model
 from mltrain.models.weight_loading import load_weights, resized_positions
 from mltrain.models.weights import find_weights
 
+TINY = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 1}
 SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 2, "patch_size": 8}
 
 
@@ -136,6 +147,51 @@ def test_weights_of_another_network_are_refused(
         model = vit(**options)
         with pytest.raises(ConfigError, match=rf"the tensors of vit do not fit ViTForImageClassification: .*{told}"):
             load_weights(model, find_weights(str(published), "vit_tiny"))
+
+
+def bert(kind: Any, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return kind(BertConfig(**TINY, vocab_size=9, max_position_embeddings=9))
+
+
+def test_the_heads_of_pretraining_are_left_out(tmp_path: Path, lines: list[str]) -> None:
+    """Published encoders mostly come with the heads they were pretrained with."""
+    source = bert(BertForPreTraining, seed=3)
+    source.save_pretrained(tmp_path / "bert")
+    assert any(name.startswith("cls.") for name in load_file(tmp_path / "bert" / "model.safetensors"))
+    model, fresh = bert(BertForSequenceClassification), bert(BertForSequenceClassification).state_dict()
+    load_weights(model, find_weights(str(tmp_path / "bert"), "bert"))
+    pretrained = source.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, (pretrained if name.startswith("bert.") else fresh)[name]), name
+    assert lines == ["Initial weights: bert.", "The head (classifier) is new."]
+
+
+def test_a_pooler_that_the_weights_lack_is_told(tmp_path: Path, lines: list[str]) -> None:
+    bert(BertForQuestionAnswering, seed=3).save_pretrained(tmp_path / "bert")
+    model = bert(BertForSequenceClassification)
+    drawn = model.bert.pooler.dense.weight.clone()
+    load_weights(model, find_weights(str(tmp_path / "bert"), "bert"))
+    assert torch.equal(model.bert.pooler.dense.weight, drawn)
+    assert lines[1:] == [
+        "The head (classifier) is new.",
+        "bert.pooler is new, drawn from the seed: these weights have none.",
+    ]
+
+
+def test_a_head_of_several_layers_may_be_new(tmp_path: Path, lines: list[str]) -> None:
+    config = RobertaConfig(**TINY, vocab_size=9, max_position_embeddings=9)
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "roberta")
+    load_weights(RobertaForSequenceClassification(config), find_weights(str(tmp_path / "roberta"), "roberta"))
+    assert lines == ["Initial weights: roberta.", "The head (classifier) is new."]
+
+
+def test_more_layers_than_the_model_has_are_no_head(tmp_path: Path) -> None:
+    """Of an encoder alone the names have no prefix, so that nothing tells a head from what is too much."""
+    config = BertConfig(**{**TINY, "num_hidden_layers": 2}, vocab_size=9, max_position_embeddings=9)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ConfigError, match=r"16 are unknown \(encoder\.layer\.1\."):
+        load_weights(bert(BertForSequenceClassification), find_weights(str(tmp_path / "bert"), "bert"))
 
 
 def test_a_check_without_memory_loads_nothing(published: Path, lines: list[str]) -> None:
