@@ -46,6 +46,16 @@ DATASETS: dict[str, DataMaker] = {
         "digits:write",
         "ml-split --raw_data {output}/raw --folds 5",
     ),
+    "fmri": DataMaker(
+        "a simulated fMRI experiment: 6,000 samples of video, sound and text, and 360 voxels of three subjects",
+        "fmri:write",
+        "ml-train --config configs/fmri_simulated.yaml data.data_dir={output}",
+    ),
+    "molecules": DataMaker(
+        "320 perturbed small molecules with a simulated electrostatic potential",
+        "molecules:write",
+        "ml-train --config configs/charges_molecules.yaml data.data_dir={output}",
+    ),
 }
 
 
