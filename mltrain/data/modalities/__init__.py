@@ -1,0 +1,1 @@
+"""Stimuli and responses that were recorded together: one memory-mapped array each, on one timeline."""
