@@ -17,7 +17,7 @@ __all__ = ["RunFolder", "create_run_folder", "open_run_folder", "refuse_folder_e
 
 _LONGEST_NAME = 200
 _SUBFOLDERS = ("logs", "checkpoints", "reports", "tracking")
-_FIRST_FILES = (".lock", "logs/train.log", "data_files.jsonl.gz", "metadata.json")
+_FIRST_FILES = (".lock", "logs/train.log", "data_files.jsonl.gz", "fitted.json", "metadata.json")
 _TORN = re.compile(r"\.[^/]+\.tmp|logs/rank_\d+\.log")
 
 
@@ -51,6 +51,11 @@ class RunFolder:
     def data_files(self) -> Path:
         """The files that the run learns from; not there for a task that has no files."""
         return self.path / "data_files.jsonl.gz"
+
+    @property
+    def fitted(self) -> Path:
+        """What the task has computed from the training data before training; not there for a task that does not."""
+        return self.path / "fitted.json"
 
     @property
     def metrics(self) -> Path:

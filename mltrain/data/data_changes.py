@@ -23,14 +23,15 @@ def data_changes(
     """Return the difference as one sentence without a full stop.
 
     Args:
-        then, now: what `Task.data_facts` says of the data: `digest`, and `counts`, split -> number, or split -> class
-            -> number.
+        then, now: what `Task.data_facts` says of the data: `digest`, `counts`, split -> number, or split -> class ->
+            number, and `fitted`, name -> digest.
         files_then: the files as they were listed. None: they were not.
         files_now: the files as they are.
     """
     parts = [*_counts(then.get("counts") or {}, now.get("counts") or {})]
     if files_then is not None:
         parts += _files({file.path: file for file in files_then}, {file.path: file for file in files_now})
+    parts += _fitted(then.get("fitted") or {}, now.get("fitted") or {})
     digests = f"their digest was {str(then.get('digest'))[:12]}, here it is {str(now.get('digest'))[:12]}"
     return "; ".join(parts) or f"contents differ ({digests})"
 
@@ -50,6 +51,12 @@ def _classes(then: Mapping[str, int], now: Mapping[str, int]) -> Iterator[str]:
     for name in sorted({*then, *now}):
         if then.get(name, 0) != now.get(name, 0):
             yield f"{printable(name)} {now.get(name, 0)} instead of {then.get(name, 0)}"
+
+
+def _fitted(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            yield f"the {name} is another (its digest was {str(then.get(name))[:12]}, here {str(now.get(name))[:12]})"
 
 
 def _total(counts: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mltrain.core.errors import ConfigError, one_line
 
-__all__ = ["config_elsewhere", "without_checkpoint"]
+__all__ = ["config_elsewhere", "portable_name", "without_checkpoint"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What a configuration file says of its own weights and labels, not of the architecture; and of implementations, which
@@ -24,6 +24,11 @@ _OF_THE_CHECKPOINT = (
 def without_checkpoint(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without what it says of the weights and labels that it was saved with."""
     return {name: value for name, value in values.items() if name not in _OF_THE_CHECKPOINT}
+
+
+def portable_name(architecture: str) -> str:
+    """Return the name of a model; of a folder of this machine only its last part."""
+    return Path(architecture).name if Path(architecture).expanduser().is_absolute() else architecture
 
 
 def config_elsewhere(name: str) -> tuple[dict[str, Any], str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,20 +92,21 @@ class WeightsSource:
         return tensors
 
 
-def find_weights(wish: str, architecture: str) -> WeightsSource:
+def find_weights(wish: str, architecture: str, published: Callable[[str], str] = published_weights) -> WeightsSource:
     """Return the weights that `model.weights` names.
 
     Args:
         wish: DEFAULT (those published for the architecture), a `.safetensors` file, a folder that `save_pretrained`
             wrote, or an mltrain run or its model folder.
         architecture: the model's name.
+        published: gives the hub name or the folder of an architecture's own weights.
 
     Raises:
         ConfigError: there are none, or not as safetensors.
     """
     if wish == DEFAULT:
-        published = published_weights(architecture)
-        return _in_folder(Path(published)) if Path(published).is_dir() else _from_hub(published, architecture)
+        own = published(architecture)
+        return _in_folder(Path(own)) if Path(own).is_dir() else _from_hub(own, architecture)
     path = Path(wish).expanduser()
     if path.is_dir():
         return _in_folder(path)

@@ -138,6 +138,13 @@ class Task(ABC):
         """
         return 1
 
+    def sample_lengths(self) -> Sequence[int] | None:
+        """Return a length of each training sample, where windows are to hold samples of similar length.
+
+        None: samples meet at random. Private training draws each sample by itself and takes no notice.
+        """
+        return None
+
     def metric_names(self) -> tuple[str, ...]:
         """Return the names that are logged for each split. A task whose losses have parts adds theirs."""
         return ("loss", *self.metrics().names)
@@ -163,8 +170,21 @@ class Task(ABC):
             initial_weights: those that the run began with.
         """
 
+    def fitted(self) -> Mapping[str, Any]:
+        """Return, as JSON values, what was computed from the training data before training: a vocabulary, say.
+
+        A run keeps it, and is continued with it: see `take_fitted`. `data_facts` says in `fitted` what identifies each.
+        """
+        return {}
+
+    def take_fitted(self, fitted: Mapping[str, Any]) -> None:  # noqa: B027
+        """Use what the run that is continued has kept, instead of computing it anew. Called before all else."""
+
     def data_facts(self) -> dict[str, Any]:
-        """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts)."""
+        """Return what identifies the data: `digest` and whatever else helps to review a run (classes, counts).
+
+        `fitted`, name -> digest, says what else a continued run must have as it was.
+        """
         return {}
 
     def data_files(self) -> Iterable[DataFile]:
@@ -174,6 +194,9 @@ class Task(ABC):
     def package(self) -> dict[str, Any]:
         """Return, as JSON values, what is needed to use the model without the run: see `tasks.package`."""
         return {}
+
+    def write_package_files(self, folder: Path) -> None:  # noqa: B027
+        """Write further files into the folder of a package, for other libraries; `unpack` must not need them."""
 
     @classmethod
     def unpack(cls, package: Mapping[str, Any]) -> tuple[nn.Module, Predict]:
@@ -192,8 +215,11 @@ TASKS: Registry[type[Task]] = Registry(
     builtin={
         "distributed_charges": "mltrain.tasks.distributed_charges",
         "image_classification": "mltrain.tasks.image_classification",
+        "multimodal_autoencoder": "mltrain.tasks.multimodal_autoencoder",
         "own_classification": "mltrain.tasks.own_module",
         "own_loss": "mltrain.tasks.own_module",
+        "span_extraction": "mltrain.tasks.span_extraction",
+        "text_classification": "mltrain.tasks.text_classification",
     },
     group="mltrain.tasks",
     config_key="task",

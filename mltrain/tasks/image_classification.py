@@ -24,6 +24,7 @@ from mltrain.data.loader import Batch
 from mltrain.data.mixing import mix_pairs
 from mltrain.data.recorded_files import RecordedFiles
 from mltrain.models.lora import LoraSection, add_lora, choose_trained
+from mltrain.models.pretrained_configs import portable_name
 from mltrain.models.registry import build_image_model, logits_of, refuse_elsewhere
 from mltrain.models.weight_loading import load_weights
 from mltrain.models.weights import find_weights
@@ -166,7 +167,7 @@ class ImageClassification(Task):
     def package(self) -> dict[str, Any]:
         """Return the architecture, the classes and the pipeline."""
         return {
-            "architecture": _portable(self._model.architecture),
+            "architecture": portable_name(self._model.architecture),
             "options": self._model.options,
             "lora": self._model.lora and self._model.lora.model_dump(),
             "initial_weights": self.initial_weights(),
@@ -207,8 +208,3 @@ class ImageClassification(Task):
                 where="model.num_classes",
                 fix=f"Set it to auto or {len(self.classes)}.",
             )
-
-
-def _portable(architecture: str) -> str:
-    """Return the name of a model; of a folder of this machine only its last part."""
-    return Path(architecture).name if Path(architecture).expanduser().is_absolute() else architecture

@@ -83,6 +83,7 @@ def save_model(
     if adapted:
         facts["adapted_for_privacy"] = True
     save_tensors(folder / _WEIGHTS, weights)
+    task.write_package_files(folder)
     if task.config.plugins:
         facts["plugins"] = _portable(task.config.plugins)
     write_json(folder / _FACTS, facts)

@@ -15,8 +15,8 @@ from mltrain.config.schema import Config
 from mltrain.core.run_folder import RunFolder
 from mltrain.core.seeding import stream_key
 from mltrain.data.loader import Plan, Window
-from mltrain.data.plan import ShuffledPlan
 from mltrain.tasks.base import Task
+from mltrain.tasks.sample_order import training_plan
 from mltrain.trainers.devices import new_accelerator
 from mltrain.trainers.layout import Layout
 from mltrain.trainers.microbatches import Microbatches
@@ -83,7 +83,7 @@ class TrainerHooks:
 
     def make_plan(self, num_samples: int, window_size: int) -> Plan:
         """Return which samples make up which window."""
-        return ShuffledPlan(num_samples, window_size, self.config.seed)
+        return training_plan(self.task, num_samples, window_size, self.config.seed)
 
     def make_microbatches(self) -> Microbatches:
         """Return how windows of the plan are cut."""

@@ -237,7 +237,7 @@ def changed_data(
 ) -> list[str]:
     """Return a line that says in what the data is not that of the run; none where it is."""
     then = metadata.get("data") or {}
-    if then.get("digest") == data.get("digest"):
+    if then.get("digest") == data.get("digest") and then.get("fitted") == data.get("fitted"):
         return []
     changes = data_changes(then, data, read_data_files(folder.data_files), data_files)
     return [

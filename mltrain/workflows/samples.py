@@ -12,8 +12,9 @@ from mltrain.config.schema import Config
 from mltrain.core.errors import DataError
 from mltrain.core.logging import log
 from mltrain.data.loader import Batch, EvaluationLoader, LoaderSettings, TrainingStream
-from mltrain.data.plan import Cut, OrderedPlan, Position, ShuffledPlan
+from mltrain.data.plan import Cut, OrderedPlan, Position
 from mltrain.tasks.base import Task
+from mltrain.tasks.sample_order import training_plan
 from mltrain.workflows.contact_sheet import contact_sheet, png_bytes
 
 __all__ = ["draw_samples", "sample_tiles"]
@@ -54,7 +55,8 @@ def _training_batches(config: Config, task: Task, epoch: int) -> Iterator[Batch]
     """Yield the microbatches of an epoch as one process computes them."""
     dataset = _split(task, "train")
     training = config.training
-    plan = ShuffledPlan(len(dataset), training.batch_size * training.gradient_accumulation_steps, config.seed)
+    window_size = training.batch_size * training.gradient_accumulation_steps
+    plan = training_plan(task, len(dataset), window_size, config.seed)
     stream = TrainingStream(
         dataset,
         task.collate,

@@ -27,8 +27,9 @@ def begin_segment(
     initial_weights: Mapping[str, str] | None,
     window_size: int,
     data_files: Iterable[DataFile] = (),
+    fitted: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `config.yaml`, `metadata.json`, `requirements.txt` and the list of files; a resumed run adds a segment.
+    """Write configuration, metadata, packages, the list of files and what was fitted; a resumed run adds a segment.
 
     The summary of the segment before is kept in the new one: the run's own is about to say that it is running.
 
@@ -36,6 +37,7 @@ def begin_segment(
         folder, config, point: the run, and where it continues, if it does.
         ranks: what `gather_rank_facts` gave.
         data, data_files: what it learns from.
+        fitted: what the task has computed from it, which the run keeps.
         initial_weights: where its first weights came from; None: they are drawn.
         window_size: samples of an optimizer step.
 
@@ -60,6 +62,8 @@ def begin_segment(
         metadata["segments"].append({**segment, "resumed_from": start, "changes": changes, "summary_before": earlier})
     else:
         write_data_files(folder.data_files, data_files)
+        if fitted:
+            write_json(folder.fitted, fitted)
     for path, flaw in data.get("left_out", {}).items():
         log.debug("Left out: %s: %s", path, flaw)
     write_json(folder.metadata, metadata)

@@ -257,6 +257,7 @@ class Session:
             initial_weights=self._task.initial_weights(),
             window_size=window_size,
             data_files=self._task.data_files(),
+            fitted=self._task.fitted(),
         )
         write_summary(self._folder, self._summary(None, "running", reason=""))
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from mltrain.config.load import LoadedConfig, name_place
 from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, MltrainError
-from mltrain.core.files import read_json
+from mltrain.core.files import read_json, read_record
 from mltrain.core.hardware import process_count, set_determinism
 from mltrain.core.logging import LogContext, console_log, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_early
@@ -172,6 +172,7 @@ def _checked_task(
     config = loaded.config
     task = make_task(config)
     if point is not None:
+        task.take_fitted(read_record(point.folder.fitted))
         if point.checkpoint is not None:
             task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))
         config, point = keep_window(loaded, point, auto=auto, group_size=task.group_size, processes=process_count())

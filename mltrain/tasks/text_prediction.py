@@ -1,0 +1,91 @@
+"""Predicting with a packed text classifier: from texts or pairs of texts to rows of class and probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mltrain.core.errors import DataError
+from mltrain.data.text.encoding import Texts, Tokens, TokenSettings, encoded
+from mltrain.data.text.token_dataset import LabelledTokens, collate_tokens
+from mltrain.models.registry import logits_of
+from mltrain.models.text_models import text_inputs
+from mltrain.tasks.image_prediction import predicted_classes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["TextPredictor"]
+
+_MOST_AT_ONCE = 64
+
+
+class TextPredictor:
+    """Predicts the classes of texts, or of pairs of texts.
+
+    Args:
+        model: the classifier; predictions are made with whatever weights it holds, on the device it is on.
+        tokenizer, settings: what the model was trained with.
+        classes: names of the classes, in the order of the model's outputs.
+        pairs: whether the model reads pairs of texts.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerFast,
+        settings: TokenSettings,
+        classes: Sequence[str],
+        *,
+        pairs: bool,
+    ) -> None:
+        self._model, self._tokenizer, self._settings = model, tokenizer, settings
+        self._classes, self._pairs = list(classes), pairs
+
+    def __call__(self, texts: Any) -> list[dict[str, Any]]:
+        """Return one row for each text: {"class": name, "probability": share}.
+
+        Args:
+            texts: a text or a sequence of texts; of a model that reads pairs, a pair of two texts, or a sequence of
+                pairs. One alone gives a list of one row.
+
+        Raises:
+            DataError: something else was given.
+        """
+        given = [texts] if self._is_one(texts) else texts
+        if not isinstance(given, Sequence) or not all(map(self._is_one, given)):
+            raise self._wrong_kind(given)
+        columns = zip(*given, strict=True) if self._pairs and given else [given]
+        tokens = list(encoded(Texts(*map(list, columns)), self._tokenizer, self._settings))
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(tokens), _MOST_AT_ONCE):
+            rows += self._rows(tokens[start : start + _MOST_AT_ONCE])
+        return rows
+
+    def _is_one(self, value: Any) -> bool:
+        if not self._pairs:
+            return isinstance(value, str)
+        return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+
+    @torch.inference_mode()
+    def _rows(self, tokens: Sequence[Tokens]) -> list[dict[str, Any]]:
+        device = next(self._model.parameters()).device
+        items = [
+            LabelledTokens(np.asarray(one.ids), np.asarray(one.types) if self._pairs else None, 0) for one in tokens
+        ]
+        batch = collate_tokens(items, int(self._tokenizer.pad_token_id))
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        return predicted_classes(logits_of(self._model(**text_inputs(self._model, batch))), self._classes)
+
+    def _wrong_kind(self, given: Any) -> DataError:
+        wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
+        what = "pairs of texts" if self._pairs else "texts"
+        return DataError(
+            f"cannot predict from a {type(wrong).__name__}; the model reads {what}",
+            where="predict",
+            fix='Give ("criterion", "text"), or a list of such pairs.' if self._pairs else "Give a text, or a list.",
+        )
