@@ -1,20 +1,18 @@
-"""`ml-split`: cut a folder of images, or those that a table names, into a test set and folds."""
+"""`ml-split`: cut a folder of images, those that a table names, or the rows of a table, into a test set and folds."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mltrain.data.splits import Splits
     from mltrain.workflows.split import SplitResult
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "Cut a folder of images, one subfolder a class, or those of a CSV table, into a test set and folds."
+HELP = "Cut a folder of images, one subfolder a class, or the images or rows of a table, into a test set and folds."
 
 _TABLE_OPTIONS = {
     "data_dir": "folder that the paths are relative to (default: the table's)",
@@ -22,8 +20,16 @@ _TABLE_OPTIONS = {
     "label_column": "column of classes (default: label)",
     "group_column": "column of what must stay on one side, such as a patient",
 }
-_SHARED = ("folds", "test_ratio", "ratio", "seed", "output", "overwrite", "on_corrupt")
-_MOST_ROWS = 60
+_ROW_OPTIONS = {
+    "label": "column to stratify by; numbers of many values by bins",
+    "group": "column of what must stay on one side, such as a patient",
+    "content": "columns in which rows are equal that must stay on one side (default: all but the label)",
+    "bins": "number of bins of a numeric label (default: chosen where it has many values)",
+    "column_names": "names of the columns of a file whose first line is a row already",
+    "quoting": "csv: values with delimiters stand in double quotes (default); none: a quote is a character like others",
+    "on_bad_rows": "rows without a label or a group: stop with a list of them (default), or skip them",
+}
+_SHARED = ("folds", "test_ratio", "ratio", "seed", "output", "overwrite")
 _UNLIMITED = 1_000_000
 
 
@@ -38,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that holds one folder of images a class; the lists are relative to its parent",
     )
     images.add_argument(
-        "--table", type=Path, metavar="FILE", help="CSV or TSV file with a column of paths and one of labels"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="CSV or TSV file of images and labels; with --label or --rows any table",
     )
     _add_table_arguments(parser)
+    _add_row_arguments(parser)
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds (default: 5)")
     shares = parser.add_mutually_exclusive_group()
     shares.add_argument(
@@ -69,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on_corrupt",
         "--on-corrupt",
         choices=("stop", "skip"),
-        default="stop",
         help="images that cannot be decoded: stop with a list of them (default), or skip them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace other splits in the output folder")
@@ -79,88 +88,74 @@ def run(args: argparse.Namespace) -> int:
     """Split, print the counts and return 0."""
     from rich.console import Console
 
+    from mltrain.cli.split_text import closing_lines, counts_table
     from mltrain.core.logging import console_log
 
     with console_log():
         result = _split(args)
     console = Console(highlight=False)
-    table = _table(result.splits)
+    table = counts_table(result.splits)
     # A table wider than the terminal is broken by the terminal; rich would cut the numbers.
     natural = console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum
     console.width = max(console.width, natural)
     console.print(table)
-    for line in _closing_lines(result):
+    for line in closing_lines(result):
         console.print(line, markup=False, soft_wrap=True)
     return 0
 
 
 def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    of_table = parser.add_argument_group("with --table")
+    of_table = parser.add_argument_group("with --table, for the images that it names")
     for option, what in _TABLE_OPTIONS.items():
         spellings = dict.fromkeys((f"--{option}", f"--{option.replace('_', '-')}"))
         metavar, kind = ("DIR", Path) if option == "data_dir" else ("NAME", str)
         of_table.add_argument(*spellings, type=kind, metavar=metavar, help=what)
 
 
-def _split(args: argparse.Namespace) -> SplitResult:
-    from mltrain.core.errors import ConfigError
+def _add_row_arguments(parser: argparse.ArgumentParser) -> None:
+    of_rows = parser.add_argument_group("with --table, for its rows (CSV, TSV, JSON lines, Parquet)")
+    strata = of_rows.add_mutually_exclusive_group()
+    strata.add_argument("--rows", action="store_true", help="split the rows without stratification")
+    kinds: dict[str, dict[str, Any]] = {
+        "content": {"nargs": "+", "metavar": "NAME"},
+        "bins": {"type": int, "metavar": "N"},
+        "column_names": {"nargs": "+", "metavar": "NAME"},
+        "quoting": {"choices": ("csv", "none")},
+        "on_bad_rows": {"choices": ("stop", "skip")},
+    }
+    for option, what in _ROW_OPTIONS.items():
+        spellings = dict.fromkeys((f"--{option}", f"--{option.replace('_', '-')}"))
+        group = strata if option == "label" else of_rows
+        group.add_argument(*spellings, help=what, **kinds.get(option, {"metavar": "NAME"}))
 
+
+def _split(args: argparse.Namespace) -> SplitResult:
     shares = {name: getattr(args, name) for name in _SHARED}
-    of_table = {name: getattr(args, name) for name in _TABLE_OPTIONS if getattr(args, name) is not None}
+    of_images = {name: getattr(args, name) for name in _TABLE_OPTIONS if getattr(args, name) is not None}
+    of_rows = {name: getattr(args, name) for name in _ROW_OPTIONS if getattr(args, name) is not None}
+    if args.on_corrupt is not None:
+        of_images["on_corrupt"] = args.on_corrupt
+    if args.rows or args.label is not None:
+        if args.table is not None:
+            from mltrain.workflows.split_rows import split_rows
+
+            _refuse(of_images, "is for images", "Leave it out with --label or --rows.")
+            return split_rows(args.table, **of_rows, **shares)
+        _refuse({"rows": True} if args.rows else of_rows, "goes with --table", "Leave it out with --raw_data.")
     if args.table is not None:
         from mltrain.workflows.split_table import split_table
 
-        return split_table(args.table, **of_table, **shares)
+        _refuse(of_rows, "is for the rows of a table", "Add --label COLUMN, or --rows.")
+        return split_table(args.table, **of_images, **shares)
     from mltrain.workflows.split import split_folder
 
-    if of_table:
-        raise ConfigError("goes with --table", where=f"--{next(iter(of_table))}", fix="Leave it out with --raw_data.")
-    return split_folder(args.raw_data, **shares)
+    of_images.pop("on_corrupt", None)
+    _refuse({**of_images, **of_rows}, "goes with --table", "Leave it out with --raw_data.")
+    return split_folder(args.raw_data, on_corrupt=args.on_corrupt or "stop", **shares)
 
 
-def _table(splits: Splits) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
-    from rich.text import Text
+def _refuse(options: Mapping[str, Any], what: str, fix: str) -> None:
+    from mltrain.core.errors import ConfigError
 
-    from mltrain.data.image_files import printable
-
-    counts = splits.counts()
-    rows = {printable(name): row for name, row in counts.items()}
-    total = {name: sum(row[name] for row in counts.values()) for name in next(iter(counts.values()))}
-    table = Table(box=SIMPLE, show_edge=False, show_footer=True, caption="folds: train / val", caption_justify="left")
-    table.add_column("class", footer="all", no_wrap=True)
-    columns = {"files": ("test", "fold_0_train", "fold_0_val"), "test": ("test",)}
-    for title, names in columns.items():
-        table.add_column(title, footer=str(sum(total[name] for name in names)), justify="right", no_wrap=True)
-    folds = range(len(splits.validation))
-    for k in folds:
-        table.add_column(f"fold {k}", footer=_pair(total, k), justify="right", no_wrap=True)
-    for name, row in list(rows.items())[:_MOST_ROWS]:
-        sums = [str(sum(row[part] for part in parts)) for parts in columns.values()]
-        table.add_row(Text(name), *sums, *(_pair(row, k) for k in folds))
-    if len(rows) > _MOST_ROWS:
-        table.add_row(f"{len(rows) - _MOST_ROWS} more classes: see splits.json")
-    return table
-
-
-def _pair(row: dict[str, int], fold: int) -> str:
-    return f"{row[f'fold_{fold}_train']} / {row[f'fold_{fold}_val']}"
-
-
-def _closing_lines(result: SplitResult) -> list[str]:
-    from mltrain.data.image_files import printable
-
-    splits = result.splits
-    folds, rest = len(splits.validation), len(splits.files) - len(splits.test)
-    if splits.method == "k-fold":
-        method = f"{folds}-fold: each of the {rest} files that are not test is in exactly one validation fold."
-    else:
-        method = (
-            f"Repeated hold-out, {folds} times: validation is {splits.validation_ratio:g} of all files, drawn anew for "
-            f"each fold, so a file may be in several validation folds or in none. For k-fold use --test_ratio "
-            f"{splits.test_ratio:g} instead of --ratio."
-        )
-    files = f"test.txt, fold_0..{folds - 1}_{{train,val}}.txt and splits.json"
-    state = "Written" if result.outcome == "written" else "Unchanged; the same splits are there already"
-    return [method, *result.notices, f"{state}: {printable(str(result.folder))} ({files})"]
+    if options:
+        raise ConfigError(what, where=f"--{next(iter(options))}", fix=fix)

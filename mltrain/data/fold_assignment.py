@@ -61,7 +61,9 @@ class _ClassGroups:
         return _ClassGroups(self.name, [group for group in self.groups if group.digest not in digests])
 
 
-def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: float, seed: int) -> Assignment:
+def assign_k_folds(
+    files: Iterable[LabelledFile], *, folds: int, test_ratio: float, seed: int, of: str = "image"
+) -> Assignment:
     """Hold out a test set and cut the rest into `folds` validation sets: each file is in exactly one.
 
     Per class, and over all classes, the validation sets differ by at most one file where no file has copies.
@@ -72,6 +74,7 @@ def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: flo
         test_ratio: share of the files that is test, 0 <= ratio < 1. The total is rounded and dealt out to the classes
             in proportion; unless it is 0, each class gives at least one.
         seed: any integer.
+        of: what the files are, for messages: "image", "row".
 
     Raises:
         DataError: one content under two classes, or a class with too few different files for so many folds.
@@ -79,12 +82,18 @@ def assign_k_folds(files: Iterable[LabelledFile], *, folds: int, test_ratio: flo
     classes = _group_by_class(files)
     test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
-    _refuse_small(classes, remaining, folds, f"{folds} folds", _ask_for_fewer_folds)
+    _refuse_small(classes, remaining, folds, f"{folds} folds", _ask_for_fewer_folds, of)
     return Assignment(test, _deal(remaining, folds, ContentOrder(seed, "folds")))
 
 
 def assign_hold_out(
-    files: Iterable[LabelledFile], *, folds: int, test_ratio: float, validation_ratio: float, seed: int
+    files: Iterable[LabelledFile],
+    *,
+    folds: int,
+    test_ratio: float,
+    validation_ratio: float,
+    seed: int,
+    of: str = "image",
 ) -> Assignment:
     """Hold out the test set of `assign_k_folds`, then draw a validation set anew for each fold.
 
@@ -95,6 +104,7 @@ def assign_hold_out(
         validation_ratio: share of all files that is validation, > 0; with `test_ratio` below 1. At least one file of
             each class is validation, and one training.
         seed: any integer.
+        of: what the files are, for messages.
 
     Raises:
         DataError: as for `assign_k_folds`.
@@ -102,7 +112,7 @@ def assign_hold_out(
     classes = _group_by_class(files)
     test = _draw(classes, test_ratio, ContentOrder(seed, "test"))
     remaining = [members.without(test) for members in classes]
-    _refuse_small(classes, remaining, 2, "training and validation, which need 2", _ask_for_a_smaller_test_set)
+    _refuse_small(classes, remaining, 2, "training and validation, which need 2", _ask_for_a_smaller_test_set, of)
     share = validation_ratio / (1 - test_ratio)
     return Assignment(
         test, tuple(_draw(remaining, share, ContentOrder(seed, f"hold-out {fold}"), keep=1) for fold in range(folds))
@@ -201,9 +211,9 @@ def _deal(classes: Sequence[_ClassGroups], folds: int, order: ContentOrder) -> t
     return tuple(frozenset(digests) for digests in dealt)
 
 
-def _describe(members: _ClassGroups, rest: _ClassGroups) -> str:
+def _describe(members: _ClassGroups, rest: _ClassGroups, of: str) -> str:
     """Return the numbers of a class: "class 'ants' has 6 different images; the test set takes 2, which leaves 4"."""
-    text = f"class '{printable(members.name)}' has {_count(len(members.groups), 'different image')}"
+    text = f"class '{printable(members.name)}' has {_count(len(members.groups), f'different {of}')}"
     if copies := members.size - len(members.groups):
         text += f" (and {_count(copies, 'exact copy', 'exact copies')})"
     taken = len(members.groups) - len(rest.groups)
@@ -220,6 +230,7 @@ def _refuse_small(
     needed: int,
     purpose: str,
     advice: Callable[[int, int, int], str],
+    of: str,
 ) -> None:
     """Raise DataError for classes of which fewer than `needed` contents are left.
 
@@ -233,8 +244,8 @@ def _refuse_small(
     others = len(small) - 1
     more = f" ({_count(others, 'more class has', 'more classes have')} too few as well)" if others else ""
     raise DataError(
-        f"{_describe(*small[0])}: too few for {purpose}{more}",
-        fix=f"Add images to the class or leave it out{advice(all_of_it, left, needed)}.",
+        f"{_describe(*small[0], of)}: too few for {purpose}{more}",
+        fix=f"Add {of}s to the class or leave it out{advice(all_of_it, left, needed)}.",
     )
 
 

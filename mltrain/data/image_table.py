@@ -162,7 +162,11 @@ class _Rows:
 def _named(columns: TableColumns) -> list[tuple[str, str]]:
     """Return (name, what names it) of each column that is wanted."""
     options = (
-        (columns.path, "--path_column in ml-split and data.path_column in the configuration"),
+        (
+            columns.path,
+            "--path_column in ml-split and data.path_column in the configuration; rows without images are split by "
+            "ml-split --label",
+        ),
         (columns.label, "--label_column in ml-split and data.label_column in the configuration"),
         (columns.group, "--group_column"),
         (columns.split, "data.split_column"),

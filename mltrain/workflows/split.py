@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.data.class_names import alike_classes
@@ -54,20 +54,22 @@ class Shares:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The images to be cut.
+    """The images, or the rows of a table, to be cut; a row's path is its ID.
 
     place: the folder or the table that they come from, for messages.
     records: path -> digest and size, sorted by path.
     labels: path -> class.
     groups: path -> what must stay on one side; empty where nothing but copies must.
     table: what `splits.json` says of the table they come from; empty for class folders.
+    of: what they are, for messages.
     """
 
     place: Path
     records: dict[str, FileRecord]
     labels: Mapping[str, str]
     groups: Mapping[str, str] = field(default_factory=dict)
-    table: Mapping[str, str] = field(default_factory=dict)
+    table: Mapping[str, Any] = field(default_factory=dict)
+    of: str = "image"
 
 
 def split_folder(
@@ -115,14 +117,14 @@ def split_folder(
 
 
 def cut(images: Labelled, shares: Shares) -> Splits:
-    """Return the splits of images.
+    """Return the splits of images or rows.
 
     Raises:
         DataError: they cannot be cut so.
     """
     files = [LabelledFile(path, images.labels[path], record.digest) for path, record in images.records.items()]
     try:
-        assignment = _assign(files, images.groups, shares)
+        assignment = _assign(files, images, shares)
     except DataError as error:
         error.where = printable(str(images.place))
         raise
@@ -141,12 +143,12 @@ def cut(images: Labelled, shares: Shares) -> Splits:
     )
 
 
-def _assign(files: list[LabelledFile], groups: Mapping[str, str], shares: Shares) -> Assignment:
-    k_folds, hold_out = assign_k_folds, assign_hold_out
-    if groups:
+def _assign(files: list[LabelledFile], images: Labelled, shares: Shares) -> Assignment:
+    k_folds, hold_out = partial(assign_k_folds, of=images.of), partial(assign_hold_out, of=images.of)
+    if images.groups:
         k_folds, hold_out = (
-            partial(assign_grouped_folds, groups=groups),
-            partial(assign_grouped_hold_out, groups=groups),
+            partial(assign_grouped_folds, groups=images.groups),
+            partial(assign_grouped_hold_out, groups=images.groups),
         )
     if shares.k_fold:
         return k_folds(files, folds=shares.folds, test_ratio=shares.test, seed=shares.seed)

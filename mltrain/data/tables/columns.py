@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mltrain.data.tables.table import Table
 
-__all__ = ["Column", "ConvertedColumn", "TextValues", "convert", "is_missing_number"]
+__all__ = ["Column", "ConvertedColumn", "TextValues", "convert", "convert_number", "is_missing_number"]
 
 ColumnKind = Literal["text", "label", "number", "category", "position"]
 
@@ -138,7 +138,8 @@ def _label(text: str | None) -> _Converted:
     return value, None
 
 
-def _number(text: str | None) -> _Converted:
+def convert_number(text: str | None) -> tuple[Any, str | None]:
+    """Return a text as a finite number, None where it stands for a missing one, and what is wrong with it."""
     if is_missing_number(text):
         return None, None
     assert text is not None
@@ -153,7 +154,7 @@ def _number(text: str | None) -> _Converted:
 
 
 def _position(text: str | None) -> _Converted:
-    number, problem = _number(text)
+    number, problem = convert_number(text)
     if number is None or number.is_integer():
         return None if number is None else int(number), problem
     return None, f"has '{printable(str(text).strip()[:40])}', which is no whole number. Mend it."
@@ -162,6 +163,6 @@ def _position(text: str | None) -> _Converted:
 _ONE: dict[str, Callable[[str | None], _Converted]] = {
     "label": _label,
     "category": _label,
-    "number": _number,
+    "number": convert_number,
     "position": _position,
 }

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mltrain.core.files import content_digest
 from mltrain.data.tables.row_batches import ROWS_A_BATCH
 
 if TYPE_CHECKING:
     from mltrain.data.tables.table import Table
 
-__all__ = ["row_digests", "row_ids"]
+__all__ = ["row_contents", "row_digests", "row_ids"]
 
 _ID_LENGTH = 24
 
 
-def row_digests(table: Table, columns: Sequence[str], key: str) -> list[str]:
-    """Return the blake2b (160 bits, hexadecimal) of each row's texts in some columns, named in any order.
+def row_contents(table: Table, columns: Sequence[str], key: str) -> Iterator[bytes]:
+    """Yield the content of each row in some columns: equal for equal texts, and for no others.
+
+    Args:
+        table: the table.
+        columns: named in any order.
+        key: what names them, for errors.
 
     Raises:
-        DataError: there is no such column; `key` is what names them.
+        DataError: there is no such column.
     """
     import pyarrow.compute as pc
 
     names = sorted(set(columns))
-    head = hashlib.blake2b(json.dumps(names).encode(), digest_size=20)
+    head = json.dumps(names).encode()
     arrays = [table.array(name, key) for name in names]
-    digests: list[str] = []
     for start in range(0, len(table), ROWS_A_BATCH):
         parts = []
         for array in arrays:
@@ -37,10 +41,12 @@ def row_digests(table: Table, columns: Sequence[str], key: str) -> list[str]:
             # The length before each value keeps ("ab", "c") and ("a", "bc") apart, and a missing value from an empty.
             parts += [pc.fill_null(pc.cast(pc.binary_length(some), "string"), "-"), pc.fill_null(some, "")]
         for text in pc.binary_join_element_wise(*parts, ":").to_pylist():
-            digest = head.copy()
-            digest.update(text.encode())
-            digests.append(digest.hexdigest())
-    return digests
+            yield head + text.encode()
+
+
+def row_digests(table: Table, columns: Sequence[str], key: str) -> list[str]:
+    """Return the blake2b (160 bits, hexadecimal) of each row's content: see `row_contents`."""
+    return [content_digest(content) for content in row_contents(table, columns, key)]
 
 
 def row_ids(digests: Sequence[str]) -> list[str]:

@@ -58,10 +58,10 @@ class SoundRows:
         """Return those of some rows that can be used."""
         return [row for row in rows if row not in self._problems]
 
-    def refuse_problems(self) -> None:
-        """Raise DataError for all rows that cannot be used; it tells the first ten."""
+    def refuse_problems(self, skip: str = "data.on_bad_rows=skip") -> None:
+        """Raise DataError for all rows that cannot be used; it tells the first ten, and `skip` leaves them out."""
         if problems := row_problems(self._table, self._problems):
-            hint = f"{self._table.name}: data.on_bad_rows=skip leaves such rows out."
+            hint = f"{self._table.name}: {skip} leaves such rows out."
             raise DataError(problems[0], problems=[*problems, hint])
 
     def remarks(self) -> list[str]:
