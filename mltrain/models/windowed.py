@@ -24,8 +24,8 @@ def over_windows(
     """Return what a text model makes of each window, (B, W, ...).
 
     All windows go through the model at once. Where it keeps examples apart, the first windows of all examples do, then
-    the second ones, and so on: gradients of single examples, such as differential privacy clips, can then be told apart,
-    and add up over the windows.
+    the second ones, and so on: the gradients of single examples, which differential privacy clips, can then be told
+    apart, and add up over the windows.
 
     Args:
         model: as it was built, or wrapped by a trainer.

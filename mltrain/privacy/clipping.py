@@ -35,8 +35,8 @@ class ClippedGradients:
         model: its weights, their number and `requires_grad` stay as they are until `close`.
         max_grad_norm: C, the largest 2-norm of one example's share.
         mode: "hooks" keeps each example's whole gradient until its norm is known; "ghost" keeps what a layer has seen,
-            and computes norms and the weighted sum from it: less memory where layers are large. Of a layer that is called
-            more than once, whole gradients are kept in either mode.
+            and computes norms and the weighted sum from it: less memory where layers are large. Of a layer that is
+            called more than once, whole gradients are kept in either mode.
 
     Attributes:
         parameters: the trainable ones, in the order of `model.parameters()`.
@@ -128,7 +128,7 @@ class ClippedGradients:
         call.release()
 
     def _is_used_again(self, call: LayerCall) -> bool:
-        """Return whether a layer was called more than once: an example's gradients add up before their norm is taken."""
+        """Return whether a layer was called more than once: its gradients add up before their norm is taken."""
         return any(other.layer is call.layer and other is not call for other in self._calls)
 
     def _check(self, call: LayerCall, gradient: Tensor) -> None:

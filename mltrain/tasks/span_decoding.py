@@ -7,11 +7,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["best_spans", "span_losses"]
+from mltrain.models.text_models import text_inputs
+from mltrain.models.windowed import over_windows
+
+__all__ = ["best_spans", "span_losses", "token_scores"]
 
 _LOWEST = torch.finfo(torch.float32).min
+
+
+def token_scores(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the scores of each token as the first and as the last of the answer, (B, W, L), of a model of spans."""
+    found = over_windows(
+        model, batch, lambda part, inputs: part(**text_inputs(part, inputs)), ("start_logits", "end_logits")
+    )
+    return found["start_logits"], found["end_logits"]
 
 
 def span_losses(starts: Tensor, ends: Tensor, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class Windows:
         """Return where the tokens of each window of a row are."""
         first, end = int(self.row_starts[row]), int(self.row_starts[row + 1])
         starts = self.window_starts[first : end + 1].tolist()
-        return [slice(begin, stop) for begin, stop in zip(starts[:-1], starts[1:], strict=True)]
+        return [slice(begin, stop) for begin, stop in itertools.pairwise(starts)]
 
     def lengths(self) -> NDArray[np.int64]:
         """Return the number of tokens of each row, over all its windows."""

@@ -1,0 +1,99 @@
+"""Predicting from texts that are read in windows, alone or with a question each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mltrain.core.errors import DataError
+from mltrain.data.loader import Batch
+from mltrain.data.text.window_dataset import WindowDataset, collate_windows
+from mltrain.data.text.windows import cut_windows
+from mltrain.tasks.reading_settings import ReadingSettings
+from mltrain.tasks.span_reading import SpanReader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["WindowPredictor"]
+
+_MOST_AT_ONCE = 64
+
+
+class WindowPredictor:
+    """Predicts from texts.
+
+    Args:
+        model: predictions are made with whatever weights it holds, on the device it is on.
+        tokenizer, settings: what the model was trained with.
+        rows_of: (model, batch of texts, reader of the same texts) -> one row of plain values for each.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerFast,
+        settings: ReadingSettings,
+        rows_of: Callable[[nn.Module, Batch, SpanReader], list[dict[str, Any]]],
+    ) -> None:
+        self._model, self._tokenizer, self._settings = model, tokenizer, settings
+        self._rows_of = rows_of
+
+    def __call__(self, texts: Any) -> list[dict[str, Any]]:
+        """Return one row for each text.
+
+        Args:
+            texts: a text or a sequence of texts; of a model that was trained with a question for each, a pair
+                (question, text) or a sequence of pairs. One alone gives a list of one row.
+
+        Raises:
+            DataError: something else was given.
+        """
+        given = [texts] if self._is_one(texts) else texts
+        if not isinstance(given, Sequence) or not all(map(self._is_one, given)):
+            raise self._wrong_kind(given)
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(given), _MOST_AT_ONCE):
+            rows += self._rows(given[start : start + _MOST_AT_ONCE])
+        return rows
+
+    @torch.inference_mode()
+    def _rows(self, given: Sequence[Any]) -> list[dict[str, Any]]:
+        settings = self._settings
+        contexts = [one[1] for one in given] if settings.pairs else list(given)
+        questions = [one[0] for one in given] if settings.pairs else None
+        if settings.question is not None:
+            questions = [settings.question] * len(contexts)
+        windows = cut_windows(
+            self._tokenizer,
+            contexts,
+            questions,
+            max_length=settings.max_length,
+            stride=settings.stride,
+            place=lambda row: f"predict, text {row}",
+        )
+        targets = np.zeros((len(windows.window_starts) - 1, 2), dtype=np.int32)
+        dataset = WindowDataset(np.arange(len(contexts)), [""] * len(contexts), windows, targets)
+        items = [dataset.load(index, None) for index in range(len(dataset))]
+        device = next(self._model.parameters()).device
+        batch = collate_windows(items, int(self._tokenizer.pad_token_id))
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        return self._rows_of(self._model, batch, SpanReader(contexts, windows))
+
+    def _is_one(self, value: Any) -> bool:
+        if not self._settings.pairs:
+            return isinstance(value, str)
+        return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+
+    def _wrong_kind(self, given: Any) -> DataError:
+        wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
+        pairs = self._settings.pairs
+        return DataError(
+            f"cannot predict from a {type(wrong).__name__}; the model reads {'pairs of texts' if pairs else 'texts'}",
+            where="predict",
+            fix='Give ("criterion", "text"), or a list of such pairs.' if pairs else "Give a text, or a list of them.",
+        )
