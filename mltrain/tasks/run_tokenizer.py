@@ -55,7 +55,12 @@ class RunTokenizer:
         if not self.is_trained:
             return load_tokenizer(self._wish)
         section = self._section
-        made = train_wordpiece(self._training_texts(), section.vocab_size, lowercase=section.lowercase)
+        made = train_wordpiece(
+            self._training_texts(),
+            section.vocab_size,
+            lowercase=section.lowercase,
+            single_digits=section.single_digits,
+        )
         log.debug("The tokenizer has %d entries, from the training texts.", len(made))
         return made
 

@@ -53,6 +53,7 @@ class TextModelSection(ModelSection):
     )
     vocab_size: int = Field(8000, ge=64, le=1_000_000, description="Most entries of a tokenizer that is trained.")
     lowercase: bool = Field(True, description="A tokenizer that is trained takes upper case and accents off.")
+    single_digits: bool = Field(False, description="A tokenizer that is trained takes each digit as a token.")
     weights: str | None = Field(
         None,
         min_length=1,

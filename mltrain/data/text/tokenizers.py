@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,16 @@ _LETTERS_SHARE = 0.25
 _NAMED_TOKENS = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int, *, lowercase: bool) -> PreTrainedTokenizerFast:
+def train_wordpiece(
+    texts: Iterable[str], vocab_size: int, *, lowercase: bool, single_digits: bool = False
+) -> PreTrainedTokenizerFast:
     """Return a WordPiece tokenizer of the words in some texts: [CLS] text [SEP], or [CLS] text [SEP] pair [SEP].
 
     Args:
         texts: of the training split alone. Their order does not matter.
         vocab_size: most entries of the vocabulary, special tokens and letters among them.
         lowercase: take upper case and accents off first.
+        single_digits: each digit is a token, so that numbers of any length are made of ten.
 
     Raises:
         ConfigError: the vocabulary has no room for the special tokens and a letter.
@@ -52,7 +56,8 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, *, lowercase: bool) -
     from tokenizers import trainers
 
     texts = list(texts)
-    raw = _untrained({token: number for number, token in enumerate(_SPECIAL)}, lowercase=lowercase)
+    alike = partial(_untrained, lowercase=lowercase, single_digits=single_digits)
+    raw = alike({token: number for number, token in enumerate(_SPECIAL)})
     letters = _letters(raw, texts, vocab_size)
     # The trainer numbers the letters within words as it meets them, and it meets words in the order of a hash table
     # with a random seed; ties between pairs are broken by number, so that even the set of entries differs from one
@@ -69,7 +74,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, *, lowercase: bool) -
             show_progress=False,
         ),
     )
-    return _wrapped(_untrained(raw.get_vocab(), lowercase=lowercase), dict(_special_names()))
+    return _wrapped(alike(raw.get_vocab()), dict(_special_names()))
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
@@ -156,7 +161,7 @@ def _letters(raw: Tokenizer, texts: list[str], vocab_size: int) -> list[str]:
     return sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:room])
 
 
-def _untrained(vocabulary: dict[str, int], *, lowercase: bool) -> Tokenizer:
+def _untrained(vocabulary: dict[str, int], *, lowercase: bool, single_digits: bool) -> Tokenizer:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     raw = Tokenizer(models.WordPiece(vocabulary, unk_token=_UNKNOWN, continuing_subword_prefix=_INNER))
@@ -166,7 +171,7 @@ def _untrained(vocabulary: dict[str, int], *, lowercase: bool) -> Tokenizer:
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.BertPreTokenizer(),
-            pre_tokenizers.Digits(individual_digits=False),
+            pre_tokenizers.Digits(individual_digits=single_digits),
             pre_tokenizers.Split(Regex(r"[^\w\s]"), "isolated"),
         ]
     )
