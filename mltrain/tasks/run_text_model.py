@@ -9,7 +9,13 @@ from torch import nn
 
 from mltrain.models.lora import LoraSection, add_lora, choose_trained
 from mltrain.models.pretrained_configs import portable_name
-from mltrain.models.text_models import Head, build_text_model, published_text_weights, refuse_text_elsewhere
+from mltrain.models.text_models import (
+    Head,
+    build_text_model,
+    published_text_weights,
+    refuse_text_elsewhere,
+    text_config,
+)
 from mltrain.models.weight_loading import load_weights
 from mltrain.models.weights import WeightsSource, find_weights
 from mltrain.tasks.text_sections import TextModelSection
@@ -25,10 +31,14 @@ class RunTextModel:
 
     Args:
         section: of the configuration.
+
+    Attributes:
+        configs: the transformers configuration of what was built last with each head; None where it has none.
     """
 
     def __init__(self, section: TextModelSection) -> None:
         self._section = section
+        self.configs: dict[str, dict[str, Any] | None] = {}
         self._wanted = section.weights
         self._identity: Mapping[str, str] | None = None
 
@@ -46,6 +56,7 @@ class RunTextModel:
             max_length=max_length,
             options=section.options,
         )
+        self.configs[head] = text_config(model)
         if (source := self._source()) is not None:
             load_weights(model, source)
         return model
