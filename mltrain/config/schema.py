@@ -10,6 +10,7 @@ from mltrain.config.section import DataSection, ModelSection, Section
 from mltrain.config.training import (
     CheckpointingSection,
     EarlyStoppingSection,
+    EvaluationSection,
     OptimizerSection,
     ReproducibilitySection,
     SchedulerSection,
@@ -112,6 +113,7 @@ class Config(Section):
     scheduler: SchedulerSection = SchedulerSection()
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     checkpointing: CheckpointingSection = CheckpointingSection()
+    evaluation: EvaluationSection = EvaluationSection()
     tracking: TrackingSection = TrackingSection()
     reproducibility: ReproducibilitySection = ReproducibilitySection()
     run: RunSection = RunSection()

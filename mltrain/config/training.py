@@ -15,6 +15,7 @@ __all__ = [
     "DPSection",
     "EMASection",
     "EarlyStoppingSection",
+    "EvaluationSection",
     "OptimizerSection",
     "ReproducibilitySection",
     "SchedulerSection",
@@ -210,6 +211,17 @@ class CheckpointingSection(Section):
     keep_last: int = Field(2, ge=2, description="How many of the newest checkpoints are kept.")
     selection: Literal["best", "last"] | None = Field(
         None, description="Weights that are evaluated and packed at the end. Default: best; of `dp`, last."
+    )
+
+
+class EvaluationSection(Section):
+    """What is computed of predictions, beside the figures of the task."""
+
+    metrics: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        examples=[["./agreement", "matthews_correlation"]],
+        description="evaluate modules: folders of yours, such as ./agreement, or names on the Hugging Face hub. "
+        "Their code is run.",
     )
 
 

@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mltrain.metrics.own_module import OwnModule
+from mltrain.metrics.own_module import NumberModule
 
 __all__ = ["F1", "Accuracy", "Auroc", "ConfusionMatrix", "Precision", "Recall"]
 
 Average = Literal["binary", "macro"]
 
 
-class _OfClasses(OwnModule):
+class _OfClasses(NumberModule):
     """Inputs: predicted and true class of each example, by index; with `sample_weight`, how often each row counts."""
 
     columns: ClassVar[dict[str, str]] = {"predictions": "int64", "references": "int64"}
@@ -32,7 +32,8 @@ class Accuracy(_OfClasses):
         self, predictions: NDArray[np.int64], references: NDArray[np.int64], sample_weight: ArrayLike | None = None
     ) -> dict[str, float]:
         weights = _weights(sample_weight, len(references))
-        return {"accuracy": float(ratio(weights[predictions == references].sum(), weights.sum(), empty=np.nan))}
+        total = int(weights.sum())
+        return {"accuracy": int(weights[predictions == references].sum()) / total if total else float("nan")}
 
 
 class ConfusionMatrix(_OfClasses):
@@ -102,7 +103,7 @@ class Precision(_PerClass):
     def _ratios(
         self, hits: NDArray[np.int64], true: NDArray[np.int64], predicted: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        return ratio(hits, predicted, empty=0.0)
+        return _ratio(hits, predicted)
 
 
 class Recall(_PerClass):
@@ -114,7 +115,7 @@ class Recall(_PerClass):
     def _ratios(
         self, hits: NDArray[np.int64], true: NDArray[np.int64], predicted: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        return ratio(hits, true, empty=0.0)
+        return _ratio(hits, true)
 
 
 class F1(_PerClass):
@@ -126,10 +127,10 @@ class F1(_PerClass):
     def _ratios(
         self, hits: NDArray[np.int64], true: NDArray[np.int64], predicted: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        return ratio(2 * hits, true + predicted, empty=0.0)
+        return _ratio(2 * hits, true + predicted)
 
 
-class Auroc(OwnModule):
+class Auroc(NumberModule):
     """Area under the ROC curve: how probably an example of a class has a higher score for it than one of no such class.
 
     Equal scores count as half. Inputs: `prediction_scores`, and `references`: 1 for an example of the class, 0 for
@@ -155,10 +156,8 @@ class Auroc(OwnModule):
         return {"auroc": float(np.mean(defined)) if defined else float("nan")}
 
 
-def ratio(numerator: Any, denominator: Any, *, empty: float) -> Any:
-    """Return numerator / denominator; `empty` where the denominator is 0."""
-    shape = np.shape(numerator)
-    return np.divide(numerator, denominator, out=np.full(shape, empty), where=np.asarray(denominator) > 0)
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
 
 
 def _weights(sample_weight: ArrayLike | None, count: int) -> NDArray[np.int64]:

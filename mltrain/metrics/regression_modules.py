@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mltrain.metrics.own_module import OwnModule
+from mltrain.metrics.own_module import NumberModule
 
 __all__ = ["R2", "Mae", "Rmse"]
 
 
-class _OfNumbers(OwnModule):
+class _OfNumbers(NumberModule):
     """Inputs: predicted and true number of each example. NaN without examples."""
 
     columns: ClassVar[dict[str, str]] = {"predictions": "float64", "references": "float64"}

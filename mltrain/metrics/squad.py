@@ -7,10 +7,9 @@ Know: Unanswerable Questions for SQuAD, 2018 (v2.0). Figures are shares from 0 t
 from __future__ import annotations
 
 import collections
-import functools
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["exact_match", "f1", "normalize_answer", "squad_figures", "squad_metric"]
@@ -31,7 +30,7 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
         prediction: a text; "" says that there is no answer.
         answers: all right ones; none, or only such as are empty after normalisation: there is no answer.
     """
-    return _best(lambda answer: float(normalize_answer(prediction) == normalize_answer(answer)), answers)
+    return float(_words(prediction) in _readings(answers))
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
@@ -43,7 +42,8 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
         prediction: as in `exact_match`.
         answers: as in `exact_match`.
     """
-    return _best(functools.partial(_word_f1, prediction), answers)
+    words = _words(prediction)
+    return max(_overlap(words, answer) for answer in _readings(answers))
 
 
 def squad_figures(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -62,14 +62,17 @@ def squad_metric() -> Any:
     return Squad()
 
 
-def _best(score: Callable[[str], float], answers: Sequence[str]) -> float:
+def _words(text: str) -> list[str]:
+    return normalize_answer(text).split()
+
+
+def _readings(answers: Sequence[str]) -> list[list[str]]:
     # As in v2.0: answers that are empty after normalisation are left out, and none left is an answer of its own.
-    return max(score(answer) for answer in [text for text in answers if normalize_answer(text)] or [""])
+    return [words for answer in answers if (words := _words(answer))] or [[]]
 
 
-def _word_f1(prediction: str, answer: str) -> float:
-    words, right = normalize_answer(prediction).split(), normalize_answer(answer).split()
-    if not words or not right:
-        return float(words == right)
-    common = sum((collections.Counter(words) & collections.Counter(right)).values())
-    return 2 * common / (len(words) + len(right))
+def _overlap(words: list[str], answer: list[str]) -> float:
+    if not words or not answer:
+        return float(words == answer)
+    common = sum((collections.Counter(words) & collections.Counter(answer)).values())
+    return 2 * common / (len(words) + len(answer))

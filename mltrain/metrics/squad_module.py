@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import datasets
-import evaluate
 
 from mltrain.metrics.own_module import OwnModule
 from mltrain.metrics.squad import exact_match, f1
@@ -18,13 +15,12 @@ class Squad(OwnModule):
 
     text = "Exact match and F1 of answers, as SQuAD defines them, as shares from 0 to 1."
 
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features(
+    def _features(self) -> datasets.Features:
+        return datasets.Features(
             {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
         )
-        return evaluate.MetricInfo(description=self.text, citation="", inputs_description=self.text, features=features)
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
         pairs = list(zip(predictions, references, strict=True))
         count = len(pairs) or float("nan")
         return {

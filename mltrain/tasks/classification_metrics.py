@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mltrain.data.loader import Batch
 from mltrain.tasks.base import Metrics
+from mltrain.tasks.further_figures import FurtherClassification
 
 __all__ = ["ClassificationMetrics"]
 
@@ -25,12 +26,15 @@ class ClassificationMetrics(Metrics):
 
     Args:
         num_classes: number of classes, C.
+        further: evaluate modules of the user's, `evaluation.metrics`.
     """
 
     names: tuple[str, ...] = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, further: Sequence[str] = ()) -> None:
         self._num_classes = num_classes
+        self._further = FurtherClassification(further, num_classes, self.names)
+        self.names += self._further.names
         self._counts = np.zeros((num_classes, num_classes), dtype=np.int64)
         self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -44,15 +48,16 @@ class ClassificationMetrics(Metrics):
         """Take in logits (B, C) and `batch["labels"]` (B,)."""
         # Both stay on the device until they are asked for.
         self._pending.append((batch["labels"], outputs.argmax(dim=-1)))
+        self._further.update(outputs, batch["labels"])
         if len(self._pending) >= _FOLD_AFTER:
             self._fold()
 
     def compute(self) -> dict[str, float]:
-        """Return accuracy and macro precision, recall and F1."""
+        """Return accuracy, macro precision, recall and F1, and further figures."""
         counts = self.confusion
         total = int(counts.sum())
         if total == 0:
-            return {}
+            return self._further.compute()
         hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
         seen = (true + predicted) > 0
         precision, recall = _ratio(hits, predicted)[seen], _ratio(hits, true)[seen]
@@ -62,16 +67,18 @@ class ClassificationMetrics(Metrics):
             "f1_macro": float(f1.mean()),
             "precision_macro": float(precision.mean()),
             "recall_macro": float(recall.mean()),
-        }
+        } | self._further.compute()
 
     def state(self) -> dict[str, Any]:
-        """Return the counts."""
-        return {"confusion": self.confusion.tolist()}
+        """Return the counts, and what further modules take."""
+        further = self._further.state()
+        return {"confusion": self.confusion.tolist()} | ({"further": further} if further else {})
 
     def merge(self, state: Mapping[str, Any]) -> None:
-        """Add counts."""
+        """Add counts, and what further modules take."""
         self._fold()
         self._counts += np.asarray(state["confusion"], dtype=np.int64)
+        self._further.merge(state.get("further", {}))
 
     def _fold(self) -> None:
         if self._pending:

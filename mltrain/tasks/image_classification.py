@@ -45,6 +45,7 @@ class ImageClassification(Task):
     data_section = ImageDataSection
     model_section = ImageModelSection
     headline: ClassVar[tuple[str, str]] = ("val/accuracy", "max")
+    takes_evaluation_modules: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -149,8 +150,8 @@ class ImageClassification(Task):
         return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
     def metrics(self) -> Metrics:
-        """Return accuracy and macro precision, recall and F1."""
-        return ClassificationMetrics(len(self.classes))
+        """Return accuracy, macro precision, recall and F1, and further figures."""
+        return ClassificationMetrics(len(self.classes), further=self.config.evaluation.metrics)
 
     def predictions(self, outputs: Any) -> list[dict[str, Any]]:
         """Return the predicted class and its probability for each image."""

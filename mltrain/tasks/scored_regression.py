@@ -9,7 +9,9 @@ import numpy as np
 
 from mltrain.data.loader import Batch
 from mltrain.metrics.figures import regression_figures
+from mltrain.metrics.further_modules import regression_modules
 from mltrain.tasks.base import Metrics
+from mltrain.tasks.further_figures import FurtherFigures
 from mltrain.tasks.gathered_rows import GatheredRows
 
 __all__ = ["ScoredRegression"]
@@ -18,33 +20,36 @@ __all__ = ["ScoredRegression"]
 class ScoredRegression(Metrics):
     """Mean absolute error, root mean squared error and R2, in the target's own unit.
 
-    Every prediction and target is kept, as the type that it came in: 8 bytes an example of float32, which is what a
-    checkpoint in mid-epoch holds of the examples since the epoch began (and base64 makes 11 of them). Sums alone would
-    be smaller, but their last bits would depend on how the examples were cut and merged.
+    Every prediction and target is kept, as the type that it came in: the modules that compute the figures are fed with
+    all of them. A checkpoint in mid-epoch holds 8 bytes in float32 (11 in base64) for each example since the epoch
+    began, and twice that with further modules. Figures that are not defined, such as R2 of one example, are NaN.
 
     Args:
         further: evaluate modules of the user's, `evaluation.metrics`.
     """
 
-    names = ("mae", "rmse", "r2")
+    names: tuple[str, ...] = ("mae", "rmse", "r2")
 
     def __init__(self, *, further: Sequence[str] = ()) -> None:
         self._rows = GatheredRows("targets", "predictions")
+        self._further = FurtherFigures(regression_modules(further, self.names) if further else None)
+        self.names += self._further.names
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in predictions (B,) and `batch["targets"]` (B,)."""
         self._rows.add(batch["targets"], outputs)
+        self._further.add(predictions=outputs, references=batch["targets"])
 
     def compute(self) -> dict[str, float]:
-        """Return mae, rmse and r2; NaN where they are not defined."""
-        rows = self._rows.columns()
-        empty = np.zeros(0)
-        return regression_figures(rows.get("predictions", empty), rows.get("targets", empty))
+        """Return mae, rmse, r2 and further figures."""
+        rows = self._rows.columns() or {"predictions": np.zeros(0), "targets": np.zeros(0)}
+        return regression_figures(rows["predictions"], rows["targets"]) | self._further.compute()
 
     def state(self) -> dict[str, Any]:
-        """Return all predictions and targets."""
-        return {"rows": self._rows.state()}
+        """Return all predictions and targets, and what further modules take."""
+        return {"rows": self._rows.state(), "further": self._further.state()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add predictions and targets."""
         self._rows.merge(state["rows"])
+        self._further.merge(state["further"])

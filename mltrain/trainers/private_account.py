@@ -93,6 +93,6 @@ def _open_ledger(trainer: DPTrainer, plan: PoissonPlan) -> Ledger:
         "decisions": decisions_of(config),
         "accept_selection_leak": section.accept_selection_leak,
         "callbacks": sorted(config.callbacks),
-        "plugins": [Path(name).name for name in config.plugins],
+        "plugins": [Path(name).name for name in [*config.plugins, *config.evaluation.metrics]],
     }
     return Ledger(path, mechanism, segment)

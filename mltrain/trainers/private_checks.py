@@ -95,7 +95,7 @@ def check_private_task(config: Config, task: Task, continued: RunFolder | None, 
         cpu = torch.device("cpu")
         refuse_coupled(task, model, probe_batch(task, _PROBED), device=cpu)
         refuse_coupled_collation(task, model, _probe_items(task, _PROBED), device=cpu)
-    if config.callbacks or config.plugins:
+    if config.callbacks or config.plugins or config.evaluation.metrics:
         log.warning("Code of plugins sees private values; that it does not use them, epsilon cannot promise.")
 
 

@@ -26,11 +26,12 @@ T = TypeVar("T")
 
 
 def check_training(config: Config, task: Task) -> None:
-    """Raise ConfigError for an optimizer, a model, a batch, a tracker or a monitored metric that cannot be had."""
+    """Raise ConfigError for an optimizer, model, batch, tracker, evaluate module or monitored metric not to be had."""
     build_optimizer(config.optimizer, nn.ParameterList([torch.zeros(2, 2)]))
     _check_model(config, task)
     check_batch_size(config, task)
     check_compilation(config)
+    _check_evaluation(config, task)
     for name, settings in config.tracking.settings().items():
         _registered(TRACKERS, name, f"tracking.others.{name}").check(settings)
     if config.early_stopping.enabled:
@@ -102,6 +103,19 @@ def _check_model(config: Config, task: Task) -> None:
     except Exception as error:
         # A model that reads values while it is built cannot be built without any. It is built in earnest soon.
         log.debug("The model could not be checked ahead: %s: %s", type(error).__name__, error)
+
+
+def _check_evaluation(config: Config, task: Task) -> None:
+    """Load the evaluate modules that the configuration names, and try them."""
+    if not config.evaluation.metrics:
+        return
+    if not task.takes_evaluation_modules:
+        raise ConfigError(
+            f"{config.task} has no predictions for evaluate modules",
+            where="evaluation.metrics",
+            fix="Take them out; figures of its own are computed by the task's metrics.",
+        )
+    task.metric_names()
 
 
 def _check_metric(monitor: str, mode: str | None, key: str, task: Task) -> None:

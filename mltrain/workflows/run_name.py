@@ -18,6 +18,7 @@ _LEFT_OUT = (
     "run",
     "tracking",
     "plugins",
+    "evaluation",
     "data.fold",
     "data.num_workers",
     "data.data_dir",

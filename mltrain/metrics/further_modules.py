@@ -1,0 +1,168 @@
+"""The evaluate modules of `evaluation.metrics`: loaded and tried once, then fed with the predictions of a split."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.logging import log
+from mltrain.core.plugins import line_of
+from mltrain.metrics.module_loading import KEY, load_module
+
+__all__ = ["FurtherModules", "Inputs", "classification_modules", "regression_modules"]
+
+Inputs = Mapping[str, Sequence[Any] | NDArray[Any]]
+
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
+_LONGEST = 300
+
+
+class FurtherModules:
+    """Modules that the user named, combined by `evaluate.combine`, and the figures that a trial of them gave.
+
+    Args:
+        modules: folders or names: see `module_loading`.
+        example: what a task of this kind feeds, made up: the modules are tried on it.
+        taken: names of figures that the task has itself. A module's figure of such a name gets the module's before it,
+            as evaluate does it with those of two modules.
+
+    Raises:
+        ConfigError: a module cannot be loaded, wants inputs that the task does not have, raises, or gives what are
+            not numbers.
+    """
+
+    def __init__(self, modules: Sequence[str], example: Inputs, taken: Collection[str]) -> None:
+        import evaluate
+
+        self._modules = [load_module(name) for name in modules]
+        owners = {
+            figure: module.name
+            for name, module in zip(modules, self._modules, strict=True)
+            for figure in _tried(name, module, example)
+        }
+        self._renamed = {name: f"{owners[name]}_{name}" for name in owners.keys() & set(taken)}
+        self._combined = evaluate.combine(self._modules)
+        self.names = tuple(self._figures(example))
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of the inputs that the modules take."""
+        return frozenset(name for module in self._modules for name in module._feature_names())
+
+    def compute(self, inputs: Inputs) -> dict[str, float]:
+        """Return the figures of the predictions of a split, fed at once; NaN where there are none.
+
+        Where a module raises, all are NaN and the log tells it: a run is not lost for a figure.
+
+        Args:
+            inputs: by the names that evaluate gives them, one as long as the other.
+        """
+        figures = dict.fromkeys(self.names, float("nan"))
+        if len(next(iter(inputs.values()))):
+            try:
+                found = self._figures(inputs)
+                figures |= {name: found[name] for name in self.names if name in found}
+            except Exception as error:
+                log.warning("%s: their figures are NaN here, for one raised %s.", KEY, _said(error))
+                for module in self._modules:
+                    module.writer = None  # forgets what it was fed
+        return figures
+
+    def _figures(self, inputs: Inputs) -> dict[str, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._combined.add_batch(**inputs)
+            found = self._combined.compute()
+        return {self._renamed.get(name, name): float(value) for name, value in found.items()}
+
+
+def classification_modules(modules: Sequence[str], num_classes: int, taken: Collection[str]) -> FurtherModules:
+    """Return modules for `predictions` and `references`, class indices (N,), and `prediction_scores`.
+
+    The scores are probabilities: of two classes that of the second, (N,), of more that of each, (N, C).
+    """
+    references = np.arange(2 * num_classes) % num_classes
+    predictions = np.concatenate([[num_classes - 1], references[1:]])
+    scores = np.full((len(predictions), num_classes), 0.5 / num_classes)
+    scores[np.arange(len(predictions)), predictions] += 0.5
+    example = {
+        "predictions": predictions,
+        "references": references,
+        "prediction_scores": scores[:, 1] if num_classes == 2 else scores,
+    }
+    return _once(modules, example, taken, ("classification", num_classes))
+
+
+def regression_modules(modules: Sequence[str], taken: Collection[str]) -> FurtherModules:
+    """Return modules for `predictions` and `references`, numbers (N,)."""
+    example = {"predictions": np.array([0.5, 1.0, 2.0, 2.5]), "references": np.array([0.0, 1.0, 2.0, 3.0])}
+    return _once(modules, example, taken, ("regression",))
+
+
+_MADE: dict[Hashable, FurtherModules] = {}
+
+
+def _once(modules: Sequence[str], example: Inputs, taken: Collection[str], kind: Hashable) -> FurtherModules:
+    # A task makes an accumulator for each evaluation. Paths begin in the working folder.
+    key = (tuple(modules), tuple(taken), kind, Path.cwd())
+    if key not in _MADE:
+        _MADE[key] = FurtherModules(modules, example, taken)
+    return _MADE[key]
+
+
+def _tried(name: str, module: Any, example: Inputs) -> list[str]:
+    """Return the names of the figures of a module on an example."""
+    wanted = set(module._feature_names())
+    if not wanted <= example.keys():
+        raise _refused(
+            f"{name} takes {_listed(wanted)}, and this task gives {_listed(example)}", "Take it out, or adapt it."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module.add_batch(**{key: value for key, value in example.items() if key in wanted})
+            figures = module.compute()
+    except Exception as error:
+        raise _refused(
+            f"{name}, tried on made predictions, raises {_said(error)}{_place(module, error)}", "Mend it."
+        ) from error
+    if not isinstance(figures, Mapping) or not figures:
+        raise _refused(f"{name} gives {type(figures).__name__}, not figures by name", 'Return {"name": number}.')
+    for figure, value in figures.items():
+        if not isinstance(figure, str) or not _NAME.fullmatch(figure):
+            raise _refused(f"{name} gives a figure the name {figure!r}", "Use letters, digits and underscores.")
+        if not isinstance(value, int | float | np.number) and np.shape(value) != ():
+            raise _refused(f"{figure} of {name} is no number, but {_short(value)}", "Return numbers alone.")
+    return list(figures)
+
+
+def _refused(what: str, fix: str) -> ConfigError:
+    return ConfigError(what, where=KEY, fix=fix)
+
+
+def _place(module: Any, error: Exception) -> str:
+    """Return the line of the module's code that had a part in an error."""
+    path = Path(inspect.getfile(type(module)))
+    line = line_of(error, path)
+    return f" ({path.name}:{line})" if line > 1 else ""
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {_short(error)}"
+
+
+def _short(value: object) -> str:
+    text = one_line(value) if str(value) else ""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,126 @@
+"""evaluate modules that the user names: a folder or file of his own, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.plugins import import_own_file
+
+__all__ = ["KEY", "load_module"]
+
+KEY = "evaluation.metrics"
+
+
+def load_module(name: str) -> Any:
+    """Return the `evaluate.EvaluationModule` of a name. The module's code is run.
+
+    A folder holds `<folder's name>.py`, as `evaluate.load` wants it; that file is imported where it lies, and nothing
+    is written. Any other name is looked up on the hub by `evaluate.load`, which keeps the code in its cache.
+
+    Raises:
+        ConfigError: there is no such module, it lies in a run folder, or its code raises; in one line.
+    """
+    script = _script(name)
+    return _from_hub(name) if script is None else _from_file(name, script)
+
+
+def _script(name: str) -> Path | None:
+    """Return the file of a name that means one; None for a name on the hub."""
+    path = Path(name)
+    script = path if path.suffix == ".py" else path / f"{path.resolve().name}.py"
+    if script.is_file():
+        return script.resolve()
+    if name.startswith((".", "/", "~")) or path.suffix == ".py" or name.count("/") > 1:
+        raise ConfigError(
+            f"no file {str(script)!r}",
+            where=KEY,
+            fix=f"A folder of yours holds a file of its own name; paths are taken from {Path.cwd()} on.",
+        )
+    return None
+
+
+def _from_file(name: str, script: Path) -> Any:
+    shown = name if name.endswith(".py") else f"{name.rstrip('/')}/{script.name}"
+    code = import_own_file(shown, script, key=KEY, fix="Mend the module.", with_neighbours=True)
+    kind = _main_class(code)
+    if kind is None:
+        raise ConfigError(
+            f"{shown!r} defines no evaluate.Metric", where=KEY, fix="Add one: class Mine(evaluate.Metric)."
+        )
+    with _telling(f"{shown} cannot be set up", fix="Mend the module."):
+        module = kind(keep_in_memory=True, cache_dir=_working_folder(), seed=0)
+        module.download_and_prepare()
+    return module
+
+
+def _from_hub(name: str) -> Any:
+    import evaluate
+    from huggingface_hub import constants
+
+    wanted = {"HF_UPDATE_DOWNLOAD_COUNTS": False}
+    if constants.HF_HUB_OFFLINE:
+        wanted["HF_EVALUATE_OFFLINE"] = True
+    needs = "A name on the hub needs a network once, a folder of yours, such as ./agreement, none."
+    with _telling(f"{name!r} cannot be loaded", fix=needs), _set(evaluate.config, wanted), _silent(evaluate.logging):
+        return evaluate.load(name, keep_in_memory=True, seed=0)
+
+
+def _main_class(code: ModuleType) -> type[Any] | None:
+    import evaluate
+
+    own = (value for value in vars(code).values() if inspect.isclass(value) and value.__module__ == code.__name__)
+    return next((value for value in own if issubclass(value, evaluate.EvaluationModule)), None)
+
+
+@functools.cache
+def _working_folder() -> str:
+    # Lives as long as the process: a module may have prepared files in it.
+    folder = tempfile.TemporaryDirectory(prefix="mltrain-metrics-")
+    _KEPT.append(folder)
+    return folder.name
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@contextlib.contextmanager
+def _telling(what: str, *, fix: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        # evaluate says FileNotFoundError without a text where neither hub nor cache has a name.
+        said = one_line(error) if str(error) else ""
+        raise ConfigError(f"{what} ({type(error).__name__}{': ' * bool(said)}{said})", where=KEY, fix=fix) from error
+
+
+@contextlib.contextmanager
+def _set(target: Any, values: dict[str, Any]) -> Iterator[None]:
+    """Give attributes other values for a while."""
+    before = {name: getattr(target, name) for name in values}
+    try:
+        vars(target).update(values)
+        yield
+    finally:
+        vars(target).update(before)
+
+
+@contextlib.contextmanager
+def _silent(logging: Any) -> Iterator[None]:
+    """Keep evaluate from warnings and progress bars."""
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
