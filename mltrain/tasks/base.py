@@ -87,11 +87,14 @@ class Task(ABC):
     Class attributes:
         data_section, model_section: the task's sections of the configuration.
         headline: the metric that makes a checkpoint the best by default, and whether "max" or "min" of it.
+        takes_evaluation_modules: `metrics` feeds the evaluate modules of `config.evaluation.metrics` as well, and its
+            names have theirs among them; a task that does not has them refused.
     """
 
     data_section: ClassVar[type[DataSection]] = DataSection
     model_section: ClassVar[type[ModelSection]] = ModelSection
     headline: ClassVar[tuple[str, str]] = ("val/loss", "min")
+    takes_evaluation_modules: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -215,6 +218,7 @@ TASKS: Registry[type[Task]] = Registry(
     builtin={
         "distributed_charges": "mltrain.tasks.distributed_charges",
         "image_classification": "mltrain.tasks.image_classification",
+        "joint": "mltrain.tasks.joint",
         "multimodal_autoencoder": "mltrain.tasks.multimodal_autoencoder",
         "own_classification": "mltrain.tasks.own_module",
         "own_loss": "mltrain.tasks.own_module",
