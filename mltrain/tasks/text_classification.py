@@ -51,6 +51,7 @@ class TextClassification(Task):
     data_section = TextClassificationSection
     model_section = TextModelSection
     headline: ClassVar[tuple[str, str]] = ("val/f1_macro", "max")
+    takes_evaluation_modules: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -143,7 +144,9 @@ class TextClassification(Task):
 
     def metrics(self) -> Metrics:
         """Return accuracy, precision, recall, F1 and AUROC."""
-        return ScoredClassification(self.classes, positive=self._data.positive_class)
+        return ScoredClassification(
+            self.classes, positive=self._data.positive_class, further=self.config.evaluation.metrics
+        )
 
     def predictions(self, outputs: Any) -> list[dict[str, Any]]:
         """Return the predicted class and its probability for each text."""

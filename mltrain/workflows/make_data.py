@@ -51,6 +51,11 @@ DATASETS: dict[str, DataMaker] = {
         "fmri:write",
         "ml-train --config configs/fmri_simulated.yaml data.data_dir={output}",
     ),
+    "messages": DataMaker(
+        "3,000 simulated messages, ham and spam, with the evidence in the spam",
+        "messages:write",
+        "ml-split --table {output}/messages.csv --label label --content text --folds 5",
+    ),
     "molecules": DataMaker(
         "320 perturbed small molecules with a simulated electrostatic potential",
         "molecules:write",
