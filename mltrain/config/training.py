@@ -90,6 +90,11 @@ class DPSection(Section):
     accept_selection_leak: bool = Field(
         False, description="Let private data choose weights or when to stop, which epsilon does not cover."
     )
+    accept_fitted_leak: bool = Field(
+        False,
+        description="Let what is computed from the training data before training (a vocabulary, means) be used as it "
+        "is: epsilon does not cover it.",
+    )
     reproducible: bool = Field(
         False, description="For tests: samples and noise follow from the seed, so that there is no privacy at all."
     )

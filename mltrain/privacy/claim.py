@@ -34,6 +34,7 @@ class PrivacyClaim:
         initial_weights: `source` and `sha256` of what training began with; None: random ones.
         validation_is_public: the user says so.
         accept_selection_leak: the user accepts that private values choose.
+        fitted: what was computed from the training data, without noise, before training; the user accepts that.
         selection: which checkpoint's weights were chosen, the "last" or the "best".
         decisions: what was decided by a logged value -> its name, such as {"the chosen weights": "val/accuracy"}.
         non_private: patterns of the logged names that the guarantee does not cover.
@@ -63,6 +64,7 @@ class PrivacyClaim:
     initial_weights: Mapping[str, str] | None = None
     validation_is_public: bool = False
     accept_selection_leak: bool = False
+    fitted: tuple[str, ...] = ()
     selection: Literal["last", "best"] = "last"
     decisions: Mapping[str, str] = field(default_factory=dict)
     non_private: tuple[str, ...] = ("*",)

@@ -45,7 +45,7 @@ def conditions(claim: PrivacyClaim) -> list[str]:
     """Return what this run's claim depends on and nothing here can check."""
     source = (claim.initial_weights or {}).get("source")
     weights = f"The initial weights come from {source}: they must not have been learned from the private data."
-    return [*_own_code(claim), *([weights] if source else [])]
+    return [*_own_code(claim), *_fitted(claim), *([weights] if source else [])]
 
 
 def not_covered(claim: PrivacyClaim) -> list[str]:
@@ -58,7 +58,15 @@ def not_covered(claim: PrivacyClaim) -> list[str]:
         held_out = "Examples of the test split, and metrics computed on them: no noise protects them."
     else:
         held_out = "Examples of the validation and test splits, and metrics computed on them: no noise protects them."
-    return [*_own_code(claim), *decisions, held_out, *_NOT_COVERED]
+    return [*_own_code(claim), *_fitted(claim), *decisions, held_out, *_NOT_COVERED]
+
+
+def _fitted(claim: PrivacyClaim) -> list[str]:
+    return [
+        f"The {name}, which the model holds: computed from the training data before training, without noise. The user "
+        "accepted that (dp.accept_fitted_leak)."
+        for name in claim.fitted
+    ]
 
 
 def _own_code(claim: PrivacyClaim) -> list[str]:

@@ -74,6 +74,7 @@ def check_private_task(config: Config, task: Task, continued: RunFolder | None, 
     """
     refuse_coupled_task(task)
     _check_selection(config, task)
+    _check_fitted(config, task)
     _check_initial_weights(config, task)
     noise = _noise_of(continued)
     training = config.training
@@ -150,6 +151,18 @@ def _check_initial_weights(config: Config, task: Task) -> None:
                 where="model.weights",
                 fix="Begin with weights from public data, or continue that run itself with --resume.",
             )
+
+
+def _check_fitted(config: Config, task: Task) -> None:
+    """Refuse what was computed from the training data without noise, and becomes a part of the model."""
+    fitted = sorted(task.fitted())
+    if fitted and not config.training.dp.accept_fitted_leak:
+        raise ConfigError(
+            f"the {' and the '.join(fitted)} would be computed from the training data without noise, and epsilon does "
+            "not cover that",
+            where="training.dp.accept_fitted_leak",
+            fix="Take it from public data, as a tokenizer from a folder, or accept the leak by setting this to true.",
+        )
 
 
 def _check_selection(config: Config, task: Task) -> None:

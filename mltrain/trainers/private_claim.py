@@ -46,6 +46,7 @@ def claim_of(trainer: DPTrainer, *, state: State, steps_ahead: int = 0) -> Priva
         initial_weights=trainer.task.initial_weights(),
         validation_is_public=config.data.validation_is_public,
         accept_selection_leak=any(segment["accept_selection_leak"] for segment in segments),
+        fitted=tuple(sorted(trainer.task.fitted())),
         selection="best" if selection == "best" else "last",
         decisions=decisions,
         non_private=trainer.non_private(config),

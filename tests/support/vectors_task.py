@@ -106,3 +106,11 @@ class WeightedVectorTask(VectorTask):
 
     def example_weights(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return 1.0 + batch["vectors"][:, 0].abs().nan_to_num()
+
+
+@register_task("fitted_vectors")
+class FittedVectorTask(VectorTask):
+    """Has computed something from the training data before training."""
+
+    def fitted(self) -> dict[str, Any]:
+        return {"means": [0.0] * WIDTH}
