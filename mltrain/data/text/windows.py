@@ -78,9 +78,8 @@ def cut_windows(
         DataError: a question is so long that none is.
     """
     _check_room(tokenizer, questions, max_length=max_length, stride=stride, place=place)
-    encoded: list[Any] = []
-    counts = np.zeros(len(contexts), dtype=np.int64)
-    for start in range(0, len(contexts), _ROWS_AT_ONCE):
+    parts: list[Windows] = []
+    for start in range(0, max(1, len(contexts)), _ROWS_AT_ONCE):
         some = list(contexts[start : start + _ROWS_AT_ONCE])
         texts = (some,) if questions is None else (list(questions[start : start + _ROWS_AT_ONCE]), some)
         found = tokenizer(
@@ -90,28 +89,53 @@ def cut_windows(
             stride=stride,
             return_overflowing_tokens=True,
         )
-        encoded += found.encodings
-        counts += np.bincount(np.asarray(found["overflow_to_sample_mapping"]) + start, minlength=len(contexts))
-    return _joined(encoded, counts, sequence=0 if questions is None else 1)
+        counts = np.bincount(np.asarray(found["overflow_to_sample_mapping"], dtype=np.int64), minlength=len(some))
+        parts.append(_of_encodings(found.encodings, counts, sequence=0 if questions is None else 1))
+    return _joined(parts)
 
 
-def _joined(encoded: list[Any], counts: NDArray[np.int64], *, sequence: int) -> Windows:
-    def flat(parts: list[Any], dtype: Any, *shape: int) -> Any:
-        return np.concatenate([np.asarray(part, dtype=dtype).reshape(-1, *shape) for part in parts] or [[]])
+def _of_encodings(encodings: list[Any], counts: NDArray[np.int64], *, sequence: int) -> Windows:
+    """Return windows as arrays.
 
-    offsets = [
-        np.asarray(one.offsets, dtype=np.int32).reshape(-1, 2)
-        * (np.array([number == sequence for number in one.sequence_ids], dtype=np.int32)[:, None])
-        for one in encoded
-    ]
-    for own in offsets:
-        own[own[:, 0] == own[:, 1]] = 0
+    Args:
+        encodings: of the tokenizers library, one a window.
+        counts: windows of each row.
+        sequence: which of the texts of a window is the context.
+    """
+    offsets = _flat([one.offsets for one in encodings], np.int32, 2)
+    of_context = _flat([[number == sequence for number in one.sequence_ids] for one in encodings], np.bool_)
+    offsets[~of_context | (offsets[:, 0] == offsets[:, 1])] = 0
     return Windows(
-        input_ids=flat([one.ids for one in encoded], np.int32),
-        type_ids=flat([one.type_ids for one in encoded], np.int8),
-        offsets=flat(offsets, np.int32, 2),
-        window_starts=np.cumsum([0, *(len(one.ids) for one in encoded)]),
-        row_starts=np.concatenate([[0], np.cumsum(counts)]),
+        input_ids=_flat([one.ids for one in encodings], np.int32),
+        type_ids=_flat([one.type_ids for one in encodings], np.int8),
+        offsets=offsets,
+        window_starts=_ends([len(one.ids) for one in encodings]),
+        row_starts=_ends(counts),
+    )
+
+
+def _flat(parts: Sequence[Any], dtype: Any, *shape: int) -> NDArray[Any]:
+    return np.concatenate(
+        [np.zeros((0, *shape), dtype), *(np.asarray(part, dtype).reshape(-1, *shape) for part in parts)]
+    )
+
+
+def _ends(lengths: Any) -> NDArray[np.int64]:
+    """Return where parts of these lengths begin, one after the other, and where the last one ends."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _joined(parts: list[Windows]) -> Windows:
+    if len(parts) == 1:
+        return parts[0]
+    window_lengths = np.concatenate([np.diff(part.window_starts) for part in parts])
+    counts = np.concatenate([np.diff(part.row_starts) for part in parts])
+    return Windows(
+        input_ids=np.concatenate([part.input_ids for part in parts]),
+        type_ids=np.concatenate([part.type_ids for part in parts]),
+        offsets=np.concatenate([part.offsets for part in parts]),
+        window_starts=_ends(window_lengths),
+        row_starts=_ends(counts),
     )
 
 
