@@ -223,6 +223,7 @@ TASKS: Registry[type[Task]] = Registry(
         "own_classification": "mltrain.tasks.own_module",
         "own_loss": "mltrain.tasks.own_module",
         "span_extraction": "mltrain.tasks.span_extraction",
+        "tabular": "mltrain.tasks.tabular",
         "text_classification": "mltrain.tasks.text_classification",
     },
     group="mltrain.tasks",

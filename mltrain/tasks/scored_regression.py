@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mltrain.data.loader import Batch
 from mltrain.metrics.figures import regression_figures
@@ -44,6 +45,11 @@ class ScoredRegression(Metrics):
         """Return mae, rmse, r2 and further figures."""
         rows = self._rows.columns() or {"predictions": np.zeros(0), "targets": np.zeros(0)}
         return regression_figures(rows["predictions"], rows["targets"]) | self._further.compute()
+
+    def pairs(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return all predictions and targets, each (N,), sorted by the targets."""
+        rows = self._rows.columns() or {"predictions": np.zeros(0), "targets": np.zeros(0)}
+        return rows["predictions"], rows["targets"]
 
     def state(self) -> dict[str, Any]:
         """Return all predictions and targets, and what further modules take."""

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from mltrain.config.section import DataSection
 from mltrain.data.tables.columns import Column
+from mltrain.data.tables.row_lists import group_of_splits
 from mltrain.data.tables.row_splits import RowSplits, read_row_splits
+from mltrain.data.tables.table import Table, open_table
 from mltrain.data.tables.table_format import TableFormat
 
 __all__ = ["TableDataSection"]
@@ -39,6 +41,19 @@ class TableDataSection(DataSection):
     def table_format(self) -> TableFormat:
         """Return how the file is written."""
         return TableFormat(None if self.column_names is None else tuple(self.column_names), self.quoting)
+
+    def read_table(self) -> Table:
+        """Read the table itself: see `open_table`."""
+        return open_table(Path(self.data_dir), self.table, self.table_format())
+
+    def group_column(self) -> str | None:
+        """Return the column by which `ml-split` has kept rows together, if it did and the split files are used."""
+        return None if self.split_column is not None else group_of_splits(self._splits_folder())
+
+    def _splits_folder(self) -> Path:
+        return (
+            Path(self.splits_dir) if self.splits_dir is not None else Path(self.data_dir, self.table).parent / "splits"
+        )
 
     def read_rows(
         self,

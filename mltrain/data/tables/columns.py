@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mltrain.data.tables.table import Table
 
-__all__ = ["Column", "ConvertedColumn", "TextValues", "convert", "convert_number", "is_missing_number"]
+__all__ = ["Column", "ConvertedColumn", "TextValues", "convert", "convert_number", "convert_texts", "is_missing_number"]
 
 ColumnKind = Literal["text", "label", "number", "category", "position"]
 
@@ -89,10 +89,15 @@ def convert(table: Table, column: Column) -> ConvertedColumn:
     array = table.array(column.name, column.key)
     if column.kind == "text":
         return ConvertedColumn(TextValues(array), {} if column.may_be_missing else _blank_rows(array, column.name))
+    return convert_texts(array.to_pylist(), column)
+
+
+def convert_texts(texts: Sequence[str | None], column: Column) -> ConvertedColumn:
+    """Return the values of texts, as `convert` returns those of a column; `column` is none of texts."""
     one = _ONE[column.kind]
     values: list[Any] = []
     problems: dict[int, str] = {}
-    for row, text in enumerate(array.to_pylist()):
+    for row, text in enumerate(texts):
         value, problem = one(text)
         if value is None and problem is None and not column.may_be_missing:
             problem = _missing(text)

@@ -7,7 +7,7 @@ import csv
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mltrain.core.errors import DataError
 from mltrain.data.image_files import printable
@@ -37,10 +37,8 @@ class DelimitedTable:
     def __init__(self, file: Path, table_format: TableFormat) -> None:
         self._file, self._format = file, table_format
         self.bad = BadRows()
-        names = table_format.column_names
-        self._first_line = 0 if names is not None else 1
-        if names is None:
-            names = self._header()
+        self._first_line = 1 if table_format.column_names is None else 0
+        names = self._header() if table_format.column_names is None else table_format.column_names
         self._width = len(names)
         self._places = [place for place, name in enumerate(names) if name]
         self.columns = [names[place] for place in self._places]
@@ -84,9 +82,9 @@ class DelimitedTable:
     def _lines(self) -> Iterator[_Fields]:
         """Yield the number of the line in which a row begins, and its fields, for rows that have any value."""
         begin = 1
-        quoting = csv.QUOTE_MINIMAL if self._format.quoting == "csv" else csv.QUOTE_NONE
         try:
             with self._file.open(encoding="utf-8-sig", newline="") as stream, _long_fields():
+                quoting: Any = csv.QUOTE_MINIMAL if self._format.quoting == "csv" else csv.QUOTE_NONE
                 reader = csv.reader(stream, delimiter=self._delimiter(), strict=True, quoting=quoting)
                 for fields in reader:
                     if any(map(str.strip, fields)):

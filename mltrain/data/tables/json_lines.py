@@ -11,14 +11,15 @@ from mltrain.core.errors import DataError
 from mltrain.data.image_files import printable
 from mltrain.data.tables.row_batches import ROWS_A_BATCH, BadRows, RowBatch, text_table
 
-__all__ = ["JsonLinesTable", "json_value_text"]
+__all__ = ["JsonLinesTable"]
 
 
 class JsonLinesTable:
     """See `row_batches.TableReader`. Its columns are the keys of all its objects, in the order of their first use.
 
-    A number is the text that it is written as; true and false are these words; null and NaN are missing values; lists
-    and objects are their JSON. A line that is no object is bad; empty lines are passed over.
+    A number is the text that it is written as; true and false are True and False, as pandas writes them into CSV; null
+    and NaN are missing values; lists and objects are their JSON. A line that is no object is bad; empty lines are
+    passed over.
 
     Raises:
         DataError: the file is empty, cannot be read, or holds one array.
@@ -45,7 +46,7 @@ class JsonLinesTable:
         rows: list[list[str | None]] = []
         for line, row in self._objects():
             places.append(line)
-            rows.append([json_value_text(row.get(name)) for name in self.columns])
+            rows.append([_text(row.get(name)) for name in self.columns])
             if len(rows) == ROWS_A_BATCH:
                 yield RowBatch(text_table(self.columns, rows), places)
                 places, rows = [], []
@@ -89,10 +90,8 @@ class JsonLinesTable:
             )
 
 
-def json_value_text(value: Any) -> str | None:
-    """Return a value of parsed JSON as text; None for null and NaN."""
+def _text(value: Any) -> str | None:
+    """Return a value of JSON, whose numbers are texts already, as text; None for null and NaN."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, float) and value != value:
-        return None
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)

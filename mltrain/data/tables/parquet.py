@@ -18,11 +18,9 @@ __all__ = ["ParquetTable"]
 
 
 class ParquetTable:
-    """See `row_batches.TableReader`. Values become texts as Arrow writes them: 1, 0.5, true, 2024-01-31.
+    """See `row_batches.TableReader`. Values become the texts that pandas writes into CSV: 1, 0.5, 1.0, True.
 
-    A number without a fraction is written without one, so that 1.0, which pandas makes of an integer in a column with
-    missing values, is 1. NaN is a missing value; lists and structures are their JSON, bytes that are no UTF-8 are
-    written in hexadecimal.
+    NaN is a missing value; lists and structures are their JSON, bytes that are no UTF-8 are written in hexadecimal.
 
     Raises:
         DataError: the file cannot be read, or two columns have one name.
@@ -78,8 +76,13 @@ def _texts(array: pa.Array) -> pa.Array:
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _texts(array.dictionary_decode())
+    if pa.types.is_boolean(kind):
+        return pc.if_else(array, "True", "False")
     if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_nan(array), pa.scalar(None, pa.string()), pc.cast(array, pa.string()))
+        texts = pc.cast(array, pa.string())
+        whole = pc.match_substring_regex(texts, r"^-?\d+$")
+        texts = pc.if_else(whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
+        return pc.if_else(pc.is_nan(array), pa.scalar(None, pa.string()), texts)
     try:
         return pc.cast(array, pa.string())
     except pa.ArrowException:  # lists, structures, bytes that are no text

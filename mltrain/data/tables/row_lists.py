@@ -20,7 +20,7 @@ from mltrain.data.tables.row_batches import SHOWN_PROBLEMS
 from mltrain.data.tables.row_ids import row_digests, row_ids
 from mltrain.data.tables.table import Table
 
-__all__ = ["ListedRows", "RowSplitFacts", "read_row_lists", "usual_content"]
+__all__ = ["ListedRows", "RowSplitFacts", "group_of_splits", "read_row_lists", "usual_content"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,12 @@ def read_row_lists(table: Table, splits_dir: Path, fold: int, wanted: RowSplitFa
     if lost := [row_id for row_id in named if row_id not in rows]:
         raise _changed(table, len(lost), new, splits_dir, facts, again)
     return ListedRows({split: [rows[row_id] for row_id in part] for split, part in lists.items()}, ids, new, again)
+
+
+def group_of_splits(splits_dir: Path) -> str | None:
+    """Return the column of what must stay on one side, as the split files of a folder say it."""
+    facts = _facts(splits_dir)
+    return None if facts is None else facts.group
 
 
 def _facts(splits_dir: Path) -> RowSplitFacts | None:

@@ -22,7 +22,7 @@ from mltrain.data.tables.divided_rows import rows_by_column
 from mltrain.data.tables.row_ids import row_digests
 from mltrain.data.tables.row_lists import ListedRows, RowSplitFacts, read_row_lists
 from mltrain.data.tables.sound_rows import SoundRows
-from mltrain.data.tables.table import Table, read_table
+from mltrain.data.tables.table import Table, open_table
 from mltrain.data.tables.table_format import TableFormat
 
 __all__ = ["OnBadRows", "RowSplits", "read_row_splits"]
@@ -178,17 +178,7 @@ def read_row_splits(
         ConfigError: keys that contradict each other.
         DataError: the table or its split files cannot be used, or rows of it: up to ten, each with its line.
     """
-    file = data_dir / table
-    if not data_dir.is_dir():
-        what = "this is not a folder" if data_dir.exists() else "there is no such folder"
-        raise DataError(what, where=printable(str(data_dir)), fix="Set data.data_dir to the data folder.")
-    if not file.exists():
-        raise DataError(
-            "there is no such table",
-            where=printable(str(file)),
-            fix=f"Set data.table to its path, relative to data.data_dir ({printable(str(data_dir))}).",
-        )
-    read = read_table(file, table_format)
+    read = open_table(data_dir, table, table_format)
     for column in columns:
         read.array(column.name, column.key)
     problems: dict[int, str] = {}
@@ -196,7 +186,7 @@ def read_row_splits(
         _refuse_folds(fold, splits_dir, f"data.split_column ({printable(split_column)}) divides the data")
         listed, problems = rows_by_column(read, split_column)
     else:
-        listed = read_row_lists(read, splits_dir or file.parent / "splits", fold, _wanted(read, label, columns))
+        listed = read_row_lists(read, splits_dir or read.file.parent / "splits", fold, _wanted(read, label, columns))
     sound = SoundRows(read, columns, check, listed.rows, problems)
     if on_bad_rows == "stop":
         sound.refuse_problems()

@@ -47,8 +47,9 @@ class SoundRows:
         if check is not None:
             values = {name: converted.values for name, converted in self._columns.items()}
             for row in wanted - self._problems.keys():
-                if (problem := check({name: column[row] for name, column in values.items()})) is not None:
-                    self._problems[row] = problem
+                wrong = check({name: column[row] for name, column in values.items()})
+                if wrong is not None:
+                    self._problems[row] = wrong
 
     def values(self, name: str) -> Sequence[Any]:
         """Return the values of a column by number of the row."""

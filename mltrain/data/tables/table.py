@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["Table", "read_table"]
+__all__ = ["Table", "open_table", "read_table"]
 
 _SHOWN_COLUMNS = 8
 
@@ -123,3 +123,26 @@ def read_table(file: Path, table_format: TableFormat | None = None) -> Table:
     if not len(table) and not table.bad.count:
         raise DataError("the table has no rows", where=table.name, fix="Add a line for each example.")
     return table
+
+
+def open_table(data_dir: Path, table: str, table_format: TableFormat | None = None) -> Table:
+    """Read the table that a configuration names.
+
+    Args:
+        data_dir: the data folder.
+        table: path of the table, relative to it.
+        table_format: see `read_table`.
+
+    Raises:
+        ConfigError, DataError: as for `read_table`; or there is no such folder.
+    """
+    if not data_dir.is_dir():
+        what = "this is not a folder" if data_dir.exists() else "there is no such folder"
+        raise DataError(what, where=printable(str(data_dir)), fix="Set data.data_dir to the data folder.")
+    if not (data_dir / table).exists():
+        raise DataError(
+            "there is no such table",
+            where=printable(str(data_dir / table)),
+            fix=f"Set data.table to its path, relative to data.data_dir ({printable(str(data_dir))}).",
+        )
+    return read_table(data_dir / table, table_format)
