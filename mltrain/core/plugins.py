@@ -11,7 +11,9 @@ from types import ModuleType
 
 from mltrain.core.errors import ConfigError
 
-__all__ = ["import_own_file", "line_of", "load_plugins"]
+__all__ = ["import_own_file", "line_of", "load_plugins", "plugin_place"]
+
+_PREFIX = "mltrain_plugin_"
 
 
 def load_plugins(files: Sequence[str]) -> None:
@@ -41,6 +43,16 @@ def import_own_file(name: str, path: Path, *, key: str, fix: str, with_neighbour
     return _loaded(path) or _load(name, path, key, fix, [str(path.parent)] if with_neighbours else None)
 
 
+def plugin_place(error: BaseException) -> str | None:
+    """Return file:line of the deepest line of a plugin that had a part in an error, or None."""
+    trace, place = error.__traceback__, None
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_PREFIX):
+            place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
 def _is_in_run_folder(path: Path) -> bool:
     marks = ("config.yaml", "metadata.json", "checkpoints")
     return any(all((parent / mark).exists() for mark in marks) for parent in path.parents)
@@ -59,7 +71,7 @@ def _load(name: str, path: Path, key: str, fix: str, search: list[str] | None) -
             where=key,
             fix="Where you trust the file, copy it to your own code and name that copy.",
         )
-    module_name = f"mltrain_plugin_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    module_name = f"{_PREFIX}{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     specification = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=search)
     if specification is None or specification.loader is None:
         raise ConfigError(f"{name!r} is not a Python file", where=key, fix="Name a .py file.")
@@ -67,8 +79,10 @@ def _load(name: str, path: Path, key: str, fix: str, search: list[str] | None) -
     sys.modules[module_name] = module
     try:
         specification.loader.exec_module(module)
-    except ConfigError:
+    except ConfigError as error:
         del sys.modules[module_name]
+        if path.name not in str(error.where):
+            error.where = f"{name}:{line_of(error, path)}, {error.where}"
         raise
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from mltrain.core.errors import ConfigError
+from mltrain.core.plugins import plugin_place
 from mltrain.core.registry import Registry, nearest
 
 __all__ = [
     "IMAGE_MODELS",
     "build_image_model",
+    "cannot_be_built",
     "check_options",
     "logits_of",
     "published_weights",
@@ -86,9 +88,7 @@ def build_image_model(
     try:
         return builder(num_classes=num_classes, channels=channels, image_size=image_size, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options."
-        ) from error
+        raise cannot_be_built(architecture, error) from error
 
 
 def refuse_elsewhere(architecture: str) -> None:
@@ -145,6 +145,15 @@ def _builder(architecture: str) -> Builder:
         if elsewhere is not None:
             return elsewhere
     return IMAGE_MODELS.get(architecture)
+
+
+def cannot_be_built(architecture: str, error: Exception) -> ConfigError:
+    """Return what to tell of a builder that failed: its options are wrong, or, where it is a plugin's, its code."""
+    place = plugin_place(error)
+    if place is not None:
+        what = f"{architecture} cannot be built ({type(error).__name__}: {error})"
+        return ConfigError(what, where=place, fix="Mend the plugin, or correct model.options.")
+    return ConfigError(f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options.")
 
 
 def check_options(

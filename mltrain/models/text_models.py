@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import Registry
-from mltrain.models.registry import check_options
+from mltrain.models.registry import cannot_be_built, check_options
 from mltrain.models.structure import built_class
 
 __all__ = [
@@ -89,9 +89,7 @@ def build_text_model(
     try:
         return builder(**given, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options."
-        ) from error
+        raise cannot_be_built(architecture, error) from error
 
 
 def refuse_text_elsewhere(architecture: str) -> None:
