@@ -36,7 +36,7 @@ class _Message(nn.Module):
         """Return new scalars (B, A, F) and vectors (B, A, 3, F)."""
         sent, filters = self.out(F.silu(self.hidden(scalars))), self.filter(pairs.radial)
         with full_precision(scalars):
-            messages = filters.float() * pairs.cutoff[..., None] * sent.float()[:, None]
+            messages = filters.to(vectors.dtype) * pairs.cutoff[..., None] * sent.to(vectors.dtype)[:, None]
             to_scalars, along, passed = messages.chunk(3, dim=-1)
             pointing = torch.einsum("bijf,bijc->bicf", along, pairs.directions)
             handed_on = torch.einsum("bijf,bjcf->bicf", passed, vectors)
@@ -59,7 +59,7 @@ class _Update(nn.Module):
             products = (one * other).sum(dim=2)
         gates = self.out(F.silu(self.hidden(torch.cat([scalars, lengths], dim=-1))))
         with full_precision(scalars):
-            of_vectors, of_products, of_scalars = gates.float().chunk(3, dim=-1)
+            of_vectors, of_products, of_scalars = gates.to(vectors.dtype).chunk(3, dim=-1)
             return scalars + of_scalars + of_products * products, vectors + of_vectors[:, :, None] * one
 
 
@@ -96,17 +96,17 @@ class ChargeNetwork(nn.Module):
         self.displace = nn.Linear(features, n_dcm, bias=False)
 
     def forward(self, elements: Tensor, positions: Tensor, total_charge: Tensor) -> tuple[Tensor, Tensor]:
-        """Return charges (B, A, K) and their places (B, A, K, 3), both float32."""
+        """Return charges (B, A, K) and their places (B, A, K, 3), both in the precision of the weights."""
         atoms = elements > 0
         pairs = pairs_within(positions, atoms, cutoff=self.cutoff, count=self.radial_basis)
-        scalars = self.embedding(elements).float()
+        scalars = self.embedding(elements)
         vectors = scalars.new_zeros(*scalars.shape[:2], 3, scalars.shape[2])
         for message, update in zip(self.messages, self.updates, strict=True):
             scalars, vectors = message(scalars, vectors, pairs)
             scalars, vectors = update(scalars, vectors)
         found = self.out(F.silu(self.hidden(scalars)))
         with full_precision(positions):
-            charges, gates = found.float().chunk(2, dim=-1)
+            charges, gates = found.to(vectors.dtype).chunk(2, dim=-1)
             displacements = self.displace(vectors).transpose(2, 3) * gates[..., None]
             places = positions[:, :, None] + squashed(displacements, self.max_displacement)
             return neutralised(charges, atoms, total_charge), places

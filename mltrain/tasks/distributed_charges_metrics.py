@@ -70,7 +70,7 @@ class ChargeMetrics(Metrics):
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Points by reference (rows) and predicted potential (columns); what is beyond the limits is in the last bins."""
+        """Points by reference (rows) and predicted potential (columns); what is beyond the limits, in the last bins."""
         self._fold()
         return self._counts
 

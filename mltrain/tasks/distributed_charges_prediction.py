@@ -19,6 +19,7 @@ __all__ = ["ChargePredictor", "charge_rows"]
 
 _KEYS = ("Z", "R", "charge", "points")
 _MOST_AT_ONCE = 128
+_TOO_CLOSE = 0.1  # Angstrom
 
 
 class ChargePredictor:
@@ -72,6 +73,9 @@ class ChargePredictor:
             raise _wrong(where, f"has points of shape {points.shape} and a charge of shape {charge.shape}")
         if not all(np.isfinite(array).all() for array in (positions, points, charge)):
             raise _wrong(where, "has a number that is not finite")
+        apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + np.eye(len(elements))
+        if apart.min() < _TOO_CLOSE:
+            raise _wrong(where, f"has two atoms {apart.min():.3f} Angstrom apart")
         for element in elements.tolist():
             if element not in self._elements:
                 known = ", ".join(ELEMENTS[number].symbol for number in self._elements)

@@ -152,14 +152,15 @@ def _surface(
 ) -> NDArray[np.float64]:
     """Return points on the spheres around the atoms, none inside of another sphere, (count, 3)."""
     radii = np.array([_SURFACE * ELEMENTS[element].vdw_radius for element in elements])
-    kept: list[NDArray[np.float64]] = []
-    while len(kept) < count:
-        atom = generator.choice(len(elements), p=radii**2 / np.sum(radii**2))
-        direction = generator.normal(size=3)
-        point = positions[atom] + radii[atom] * direction / np.linalg.norm(direction)
-        if np.all(np.linalg.norm(point - positions, axis=1) > 0.999 * radii):
-            kept.append(point)
-    return np.array(kept)
+    found = np.zeros((0, 3))
+    while len(found) < count:
+        atoms = generator.choice(len(elements), size=count, p=radii**2 / np.sum(radii**2))
+        directions = generator.normal(size=(count, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        tried = positions[atoms] + radii[atoms, None] * directions
+        distances = np.linalg.norm(tried[:, None] - positions, axis=-1)
+        found = np.concatenate([found, tried[np.all(distances > 0.999 * radii, axis=1)]])
+    return found[:count]
 
 
 def _rotation(generator: np.random.Generator) -> NDArray[np.float64]:

@@ -132,9 +132,10 @@ class _Arrays:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("a single array, no archive")
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, no archive")
+            with content as archive:
                 self._arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise DataError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.registry import nearest
 from mltrain.data.data_files import DataFile
-from mltrain.data.fold_assignment import LabelledFile, assign_k_folds
+from mltrain.data.fold_assignment import LabelledFile, assign_k_folds, refuse_two_classes
 from mltrain.data.molecules.elements import ELEMENTS
 from mltrain.data.molecules.molecule_file import Molecules
 
@@ -92,6 +92,7 @@ def divide_molecules(
         for index, (name, digest) in enumerate(zip(molecules.names, digests, strict=True))
         if name not in hold_out
     ]
+    refuse_two_classes(listed)
     ratio = 0.0 if hold_out else test_ratio
     _refuse_few(listed, molecules, folds, ratio)
     assigned = assign_k_folds(listed, folds=folds, test_ratio=ratio, seed=seed)
