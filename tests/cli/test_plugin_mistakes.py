@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import VECTORS_PLUGIN
+from image_commands import CONFIG, raw_images
 
 from mltrain.cli.main import main
 
@@ -36,8 +38,10 @@ def test_the_file_is_named(name: str, vectors: dict[str, Any], capsys: pytest.Ca
     old, new, workers, said = MISTAKES[name]
     text = VECTORS_PLUGIN.read_text()
     text = text.replace(old, new) if old else text + new
-    text = text.replace('"vectors")', f'"{name}")').replace("mine_NAME", f"mine_{name}")
-    Path(f"{name}_task.py").write_text(text.replace('"weighted_vectors"', f'"weighted_{name}"'))
+    text = text.replace("mine_NAME", f"mine_{name}")
+    # The names of its tasks, which other tests have registered.
+    text = re.sub(r'register_task\("(\w*?)vectors"\)', rf'register_task("\1{name}")', text)
+    Path(f"{name}_task.py").write_text(text)
     callbacks = {f"mine_{name}": {}} if name == "call" else {}
     config = {**vectors, "task": name, "plugins": [f"{name}_task.py"], "callbacks": callbacks}
     Path("it.yaml").write_text(yaml.safe_dump({**config, "data": {"num_workers": workers}}))
@@ -46,3 +50,39 @@ def test_the_file_is_named(name: str, vectors: dict[str, Any], capsys: pytest.Ca
     assert line.startswith(f"error: {name}_task.py:")
     assert said.replace("NAME", name) in line
     assert "defect" not in line
+
+
+MODEL = """
+from torch import nn
+
+from mltrain.models.registry import register_image_model
+
+
+@register_image_model("mine")
+def mine(num_classes, channels, image_size, width=8):
+    layers = [nn.Flatten()]
+    return MISTAKE
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("nn.Linear(1)", "mine cannot be built (TypeError: "),
+        ("layers.nothing", "AttributeError: 'list' object has no attribute 'nothing' (raised in a plugin;"),
+        ("[][0]", "IndexError: list index out of range (raised in a plugin;"),
+    ],
+)
+def test_a_mistake_in_a_model_is_told_with_its_line(
+    mistake: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw_images(tmp_path)
+    assert main(["split", "--raw_data", "data/raw", "--folds", "2"]) == 0
+    name = f"model_{len(mistake)}.py"
+    Path(name).write_text(MODEL.replace("MISTAKE", mistake).replace('"mine"', f'"mine_{len(mistake)}"'))
+    Path("it.yaml").write_text(CONFIG.replace("tiny_net", f"mine_{len(mistake)}") + f"plugins: [{name}]\n")
+    capsys.readouterr()
+    assert main(["train", "--config", "it.yaml"]) in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: {name}:10: {told}".replace("mine", f"mine_{len(mistake)}")), line
+    assert "model.options" in line or "raised in a plugin" in line

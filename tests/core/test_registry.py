@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -208,5 +209,56 @@ def test_a_plugin_that_takes_a_taken_name_is_told_so() -> None:
     Path("plugin_taking.py").write_text(
         "from mltrain.trainers.registry import register_trainer\n\nregister_trainer('standard')(int)\n"
     )
-    with pytest.raises(ConfigError, match="trainer 'standard' is registered twice"):
+    with pytest.raises(ConfigError, match=r"^plugin_taking\.py:3, training\.trainer_type: trainer 'standard' is regis"):
         load_plugins(["plugin_taking.py"])
+
+
+def test_an_abstract_class_is_told_with_its_own_line() -> None:
+    Path("plugin_abstract.py").write_text(
+        "from mltrain.tasks.base import Task, register_task\n\n@register_task('half')\nclass Half(Task):\n    pass\n"
+    )
+    with pytest.raises(ConfigError, match=r"^plugin_abstract\.py:3, Half: task 'half' lacks build_model, collate"):
+        load_plugins(["plugin_abstract.py"])
+
+
+KINDS = {
+    "task": ("mltrain.tasks.base", "Task", "register_task"),
+    "trainer": ("mltrain.trainers.registry", "TRAINERS", "register_trainer"),
+    "tracker": ("mltrain.tracking.base", "Tracker", "register_tracker"),
+    "callback": ("mltrain.callbacks.base", "Callback", "register_callback"),
+    "image model": ("mltrain.models.registry", "IMAGE_MODELS", "register_image_model"),
+    "text model": ("mltrain.models.text_models", "TEXT_MODELS", "register_text_model"),
+    "tabular model": ("mltrain.models.tabular_models", "TABULAR_MODELS", "register_tabular_model"),
+}
+
+
+@pytest.mark.parametrize("mistake", ["1 / 0", "import a_package_that_is_not_there", "def broken(:"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plugin_of_any_kind_that_fails_names_its_file_and_line(kind: str, mistake: str) -> None:
+    module, base, register = KINDS[kind]
+    path = Path(f"plugin_failing_{register}_{len(mistake)}.py")
+    path.write_text(
+        f"from {module} import {base}, {register}\n\n{register}('failing_{len(mistake)}')(int)\n{mistake}\n"
+    )
+    with pytest.raises(ConfigError, match=rf"^{path.name}:4: \w+Error: .*\. Mend the plugin\.$") as raised:
+        load_plugins([path.name])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_comes_from_installed_packages_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = next(value for value in vars(import_module(KINDS[kind][0])).values() if isinstance(value, Registry))
+    points = [
+        EntryPoint("theirs", "collections:deque", table._group),
+        EntryPoint("none", "no_such_module:x", table._group),
+    ]
+    monkeypatch.setattr(
+        module,
+        "entry_points",
+        lambda group, name=None: [p for p in points if p.group == group and name in (None, p.name)],
+    )
+    assert table._group == f"mltrain.{kind.replace(' ', '_')}s"
+    assert table.get("theirs").__name__ == "deque"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=rf"{kind} 'none' cannot be imported from no_such_module:x \(ModuleNotFound"):
+        table.get("none")
+    table._items.pop("theirs")
