@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ def padding(windows: list[list[int]], lengths: list[int]) -> int:
 @given(lengths=lengths, window=st.integers(1, 64), seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
 def test_an_epoch_holds_every_sample_once(lengths: list[int], window: int, seed: int, epoch: int) -> None:
     windows = windows_of(BucketedPlan(lengths, window, seed), epoch)
-    assert sorted(sum(windows, [])) == list(range(len(lengths)))
+    assert sorted(itertools.chain(*windows)) == list(range(len(lengths)))
     assert all(len(part) == window for part in windows[:-1])
     assert 0 < len(windows[-1]) <= window
     assert len(windows) == ShuffledPlan(len(lengths), window, seed).windows_per_epoch
@@ -63,7 +65,7 @@ def test_windows_of_one_sorted_run_do_not_overlap_in_length(lengths: list[int], 
     plan = BucketedPlan(lengths[: full * window], window, seed=5)
     parts = sorted(([lengths[index] for index in part] for part in windows_of(plan, 0)), key=lambda part: part)
     assert all(one == sorted(one) for one in parts)
-    assert all(one[-1] <= other[0] for one, other in zip(parts[:-1], parts[1:], strict=True))
+    assert all(one[-1] <= other[0] for one, other in itertools.pairwise(parts))
 
 
 def test_windows_come_in_random_order_and_hold_other_samples_each_epoch() -> None:
@@ -79,8 +81,8 @@ def test_windows_come_in_random_order_and_hold_other_samples_each_epoch() -> Non
 
 def test_equal_lengths_give_a_random_order() -> None:
     windows = windows_of(BucketedPlan([7] * 300, 8, seed=2), 0)
-    assert sorted(sum(windows, [])) == list(range(300))
-    assert abs(np.corrcoef(sum(windows, []), np.arange(300))[0, 1]) < 0.2
+    assert sorted(itertools.chain(*windows)) == list(range(300))
+    assert abs(np.corrcoef(list(itertools.chain(*windows)), np.arange(300))[0, 1]) < 0.2
 
 
 def test_the_short_window_is_the_last_and_is_not_sorted() -> None:

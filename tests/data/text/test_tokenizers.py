@@ -21,8 +21,8 @@ from mltrain.data.text.tokenizers import (
     train_wordpiece,
 )
 
-WORDS = "see you at home later today with the dinner call me on my phone number when it is not too late okay".split()
-TEXTS = [" ".join(WORDS[place:] + WORDS[: place % 7]) + f" £{place * 37}!" for place in range(len(WORDS))]
+SAID = "see you at home later today with the dinner call me on my phone number when it is not too late okay"
+TEXTS = [f"{SAID[place:]} {SAID[: place * 3]} £{place * 37}!" for place in range(0, len(SAID), 5)]
 _SCRIPT = """
 import sys, json
 from mltrain.data.text.tokenizers import tokenizer_to_json, train_wordpiece
@@ -148,7 +148,7 @@ def test_pairs_are_cut_as_transformers_cuts_them(settings: TokenSettings) -> Non
 
 
 def test_a_pair_that_cannot_be_cut_as_asked_is_told() -> None:
-    with pytest.raises(DataError, match="data.truncation: a pair cannot be cut to 6 tokens"):
+    with pytest.raises(DataError, match=r"data.truncation: a pair cannot be cut to 6 tokens"):
         list(encoded(Texts(["see you at home later today"], ["call me"]), trained(), TokenSettings(6, "only_second")))
 
 
