@@ -139,7 +139,7 @@ def _tried(name: str, module: Any, example: Inputs) -> list[str]:
     for figure, value in figures.items():
         if not isinstance(figure, str) or not _NAME.fullmatch(figure):
             raise _refused(f"{name} gives a figure the name {figure!r}", "Use letters, digits and underscores.")
-        if not isinstance(value, int | float | np.number) and np.shape(value) != ():
+        if not isinstance(value, int | float | np.number):
             raise _refused(f"{figure} of {name} is no number, but {_short(value)}", "Return numbers alone.")
     return list(figures)
 

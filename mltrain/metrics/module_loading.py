@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.logging import log
 from mltrain.core.plugins import import_own_file
 
 __all__ = ["KEY", "load_module"]
@@ -65,12 +66,27 @@ def _from_hub(name: str) -> Any:
     import evaluate
     from huggingface_hub import constants
 
+    # evaluate would tell the hub of each load, and does not heed HF_HUB_OFFLINE.
     wanted = {"HF_UPDATE_DOWNLOAD_COUNTS": False}
     if constants.HF_HUB_OFFLINE:
         wanted["HF_EVALUATE_OFFLINE"] = True
-    needs = "A name on the hub needs a network once, a folder of yours, such as ./agreement, none."
-    with _telling(f"{name!r} cannot be loaded", fix=needs), _set(evaluate.config, wanted), _silent(evaluate.logging):
-        return evaluate.load(name, keep_in_memory=True, seed=0)
+    else:
+        log.info("Asking the Hugging Face hub for the evaluate module %s.", name)
+    try:
+        with (
+            _telling(f"{name!r} cannot be set up", fix="Install what it needs, or take it out."),
+            _set(evaluate.config, wanted),
+            _silent(evaluate.logging),
+        ):
+            return evaluate.load(name, keep_in_memory=True, seed=0)
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError | ConnectionError):
+            raise ConfigError(
+                f"{name!r} is not in the cache of the Hugging Face hub and cannot be fetched",
+                where=KEY,
+                fix="Check the name. It needs a network once, without HF_HUB_OFFLINE; a folder, as ./mine, needs none.",
+            ) from error
+        raise
 
 
 def _main_class(code: ModuleType) -> type[Any] | None:
@@ -96,7 +112,6 @@ def _telling(what: str, *, fix: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        # evaluate says FileNotFoundError without a text where neither hub nor cache has a name.
         said = one_line(error) if str(error) else ""
         raise ConfigError(f"{what} ({type(error).__name__}{': ' * bool(said)}{said})", where=KEY, fix=fix) from error
 

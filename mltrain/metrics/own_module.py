@@ -69,4 +69,6 @@ class NumberModule(OwnModule):
 
     def _compute(self, **inputs: Any) -> dict[str, Any]:
         # A column without rows has lost its type.
-        return self._figures(**inputs | {name: np.asarray(inputs[name], kind) for name, kind in self.columns.items()})
+        columns = {name: np.asarray(inputs[name], kind) for name, kind in self.columns.items()}
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._figures(**inputs | columns)

@@ -115,7 +115,14 @@ def _check_evaluation(config: Config, task: Task) -> None:
             where="evaluation.metrics",
             fix="Take them out; figures of its own are computed by the task's metrics.",
         )
-    task.metric_names()
+    names = task.metric_names()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"a module gives a figure {twice[0]!r}, which the task has as well",
+            where="evaluation.metrics",
+            fix="Give it another name.",
+        )
 
 
 def _check_metric(monitor: str, mode: str | None, key: str, task: Task) -> None:
