@@ -44,7 +44,7 @@ class PictureEncoder(nn.Module):
         below, right = self.missing
         stacked = F.pad(pictures, (0, right, 0, below)).transpose(1, 2).flatten(2, 3)
         found = F.gelu(self.joined(F.gelu(self.patches(stacked))))
-        each = found.unflatten(2, (pictures.shape[1], self.grid[0])).transpose(1, 2).flatten(2)
+        each = found.reshape(len(found), -1, pictures.shape[1], *self.grid).transpose(1, 2).flatten(2)
         return F.gelu(self.features(each))
 
 
@@ -62,12 +62,13 @@ class PictureDecoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the pictures."""
-        window = features.shape[1]
-        maps = F.gelu(self.features(features)).unflatten(2, (-1, *self.grid)).transpose(1, 2).flatten(2, 3)
+        count, window, _ = features.shape
+        each = F.gelu(self.features(features)).reshape(count, window, -1, *self.grid)
+        maps = each.transpose(1, 2).flatten(2, 3)
         apart = F.gelu(F.pixel_shuffle(self.apart(maps), 2))
         stacked = F.pixel_shuffle(self.pixels(apart), self.patch)
         height, across = self.sides
-        pictures = stacked.unflatten(2, (window, -1)).transpose(1, 2)
+        pictures = stacked.reshape(count, -1, window, stacked.shape[2] // window, stacked.shape[3]).transpose(1, 2)
         return pictures[..., :height, :across]
 
 
@@ -162,7 +163,7 @@ class MultimodalAutoencoder(nn.Module):
         bottleneck = self.bottleneck(F.gelu(self.fusion(features)))
         outputs = {"bottleneck": bottleneck, "fmri": self.readout(bottleneck)}
         for name, decoder in self.decoders.items():
-            unfolded = F.gelu(self.unfold[name](bottleneck)).unflatten(1, (self.window, -1))
+            unfolded = F.gelu(self.unfold[name](bottleneck)).reshape(len(bottleneck), self.window, -1)
             outputs[name] = decoder(unfolded).reshape(stimuli[name].shape)
         return outputs
 

@@ -30,6 +30,7 @@ from mltrain.tasks.multimodal_sections import ModalityDataSection, ModalityModel
 
 __all__ = ["MultimodalTask"]
 
+_KEPT = "standardization"
 _SIZES = ("bottleneck", "features", "width", "patch", "hidden", "dropout")
 
 
@@ -47,15 +48,33 @@ class MultimodalTask(Task):
         assert isinstance(config.model, ModalityModelSection)
         self._data, self._model = config.data, config.model
         self._refuse_contradictions()
-        self._recordings = _recordings(config.data)
+        self.recordings = _recordings(config.data)
         self._weights = self._reconstruction_weights()
         self._refuse_unaligned()
-        self.pipeline = RecordingPipeline.fit(self._recordings, shared=self._model.readout == "shared")
-        self._tell_constant_voxels()
+        self._pipeline: RecordingPipeline | None = None
+
+    @property
+    def pipeline(self) -> RecordingPipeline:
+        """Standardization as found on the training split when it is first asked for, or as the run has kept it."""
+        if self._pipeline is None:
+            self._pipeline = RecordingPipeline.fit(
+                self.recordings, shared=self._model.readout == "shared", standardize=self._data.standardize
+            )
+            self._tell_constant_voxels(self._pipeline)
+        return self._pipeline
+
+    def fitted(self) -> dict[str, Any]:
+        """Return the pipeline, where something in it comes from the training split."""
+        return {_KEPT: self.pipeline.to_json()} if self._data.standardize else {}
+
+    def take_fitted(self, fitted: Mapping[str, Any]) -> None:
+        """Use the pipeline that the run has kept."""
+        if _KEPT in fitted:
+            self._pipeline = RecordingPipeline.from_json(fitted[_KEPT])
 
     def datasets(self) -> dict[str, SampleDataset]:
         """Return the splits."""
-        return {split: RecordingDataset(self._recordings, part) for split, part in self._recordings.parts.items()}
+        return {split: RecordingDataset(self.recordings, part) for split, part in self.recordings.parts.items()}
 
     def collate(self, items: list[Any]) -> Batch:
         """Return modality -> (B, window, ...) in the type of its file, and "fmri", float32 (B, voxels)."""
@@ -100,11 +119,12 @@ class MultimodalTask(Task):
 
     def data_facts(self) -> dict[str, Any]:
         """Return the digest of all arrays and of how they are divided, counts, subjects and times."""
-        return self._recordings.facts()
+        fitted = {"fitted": {_KEPT: self.pipeline.digest()}} if self._data.standardize else {}
+        return {**self.recordings.facts(), **fitted}
 
     def data_files(self) -> Iterable[DataFile]:
         """Give the arrays."""
-        return self._recordings.files()
+        return self.recordings.files()
 
     def package(self) -> dict[str, Any]:
         """Return the sizes of the model and the pipeline."""
@@ -122,12 +142,12 @@ class MultimodalTask(Task):
         """Write figures of each subject's voxels, and their histogram."""
         assert isinstance(metrics, RecordingMetrics)
         correlation = metrics.correlation()
-        subjects = self._recordings.parts[split].subjects
-        borders = np.cumsum([self._recordings.voxels()[name] for name in subjects])[:-1]
+        subjects = self.recordings.parts[split].subjects
+        borders = np.cumsum([self.recordings.voxels()[name] for name in subjects])[:-1]
         write_voxel_report(
             split,
             [
-                SubjectVoxels(name, found, self._recordings.ceiling(name))
+                SubjectVoxels(name, found, self.recordings.ceiling(name))
                 for name, found in zip(subjects, np.split(correlation, borders), strict=True)
             ],
             logs=logs,
@@ -149,17 +169,17 @@ class MultimodalTask(Task):
     def _refuse_unaligned(self) -> None:
         if self._model.readout != "shared":
             return
-        voxels = self._recordings.voxels()
-        if not self._recordings.description.aligned_voxels or len(set(voxels.values())) > 1:
+        voxels = self.recordings.voxels()
+        if not self.recordings.description.aligned_voxels or len(set(voxels.values())) > 1:
             sizes = ", ".join(f"{name} {count}" for name, count in voxels.items())
             raise DataError(
                 f"a shared readout needs voxels that are the same places in all subjects (voxels: {sizes})",
-                where=str(self._recordings.folder / "dataset.yaml"),
+                where=str(self.recordings.folder / "dataset.yaml"),
                 fix="Say aligned_voxels: true where they are, or set model.readout to subject.",
             )
 
     def _reconstruction_weights(self) -> dict[str, float]:
-        names = list(self._recordings.stimuli)
+        names = list(self.recordings.stimuli)
         for name in self._model.reconstruction_weights:
             if name not in names:
                 close = nearest(name, names)
@@ -174,13 +194,13 @@ class MultimodalTask(Task):
             )
         return weights
 
-    def _tell_constant_voxels(self) -> None:
-        for name, readout in self.pipeline.readouts.items():
+    def _tell_constant_voxels(self, pipeline: RecordingPipeline) -> None:
+        for name, readout in pipeline.readouts.items():
             constant, total = len(readout.constant), len(readout.mean)
             if constant == total:
                 raise DataError(
                     f"no voxel of {name} varies in the training split",
-                    where=str(self._recordings.folder),
+                    where=str(self.recordings.folder),
                     fix="Check the array, or leave the subject out with data.subjects.",
                 )
             if constant:

@@ -54,5 +54,6 @@ def subject_means(
         predicted, measured: (B, sum of voxels), the subjects in a row.
         voxels: of each subject.
     """
-    pairs = zip(predicted.float().split(list(voxels), 1), measured.split(list(voxels), 1), strict=True)
+    sizes = list(voxels)
+    pairs = zip(torch.split(predicted.float(), sizes, 1), torch.split(measured, sizes, 1), strict=True)
     return torch.stack([loss(*pair) for pair in pairs]).mean(0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from mltrain.data.modalities.array_files import ArrayFile
 from mltrain.data.modalities.recordings import Recordings
 from mltrain.data.modalities.standardization import Standardization, fit_standardization
 
@@ -33,26 +37,28 @@ class RecordingPipeline:
     readouts: Mapping[str, Standardization]
 
     @classmethod
-    def fit(cls, recordings: Recordings, *, shared: bool) -> RecordingPipeline:
+    def fit(cls, recordings: Recordings, *, shared: bool, standardize: bool = True) -> RecordingPipeline:
         """Find all means and deviations on the training split.
 
         Args:
             recordings: the data.
             shared: one readout for all subjects, fitted on those of the training split together.
+            standardize: False leaves all arrays as they are.
         """
+
+        def fitted(arrays: Sequence[ArrayFile], times: NDArray[np.int64]) -> Standardization:
+            return fit_standardization(arrays, times) if standardize else Standardization.none(arrays[0].shape[0])
+
         train = recordings.parts["train"]
         answered = train.times + recordings.delay
         responses = [recordings.responses[name] for name in train.subjects]
-        fitted = {name: fit_standardization([array], train.times) for name, array in recordings.stimuli.items()}
+        stimuli = {name: fitted([array], train.times) for name, array in recordings.stimuli.items()}
         if shared:
-            readouts = {"shared": fit_standardization(responses, answered)}
+            readouts = {"shared": fitted(responses, answered)}
         else:
-            readouts = {
-                name: fit_standardization([array], answered)
-                for name, array in zip(train.subjects, responses, strict=True)
-            }
+            readouts = {name: fitted([array], answered) for name, array in zip(train.subjects, responses, strict=True)}
         shapes = {name: array.shape for name, array in recordings.stimuli.items()}
-        return cls(recordings.window, recordings.delay, shapes, fitted, readouts)
+        return cls(recordings.window, recordings.delay, shapes, stimuli, readouts)
 
     @property
     def voxels(self) -> list[int]:
@@ -69,8 +75,12 @@ class RecordingPipeline:
 
     def standard_fmri(self, measured: torch.Tensor) -> torch.Tensor:
         """Return standardized voxels (B, sum of voxels), the subjects in a row."""
-        rows = measured.unflatten(1, (-1, sum(self.voxels)))
+        rows = measured.reshape(len(measured), -1, sum(self.voxels))
         return _joined(self.readouts.values()).apply(rows).flatten(1)
+
+    def digest(self) -> str:
+        """Return what identifies it."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that `from_json` takes."""

@@ -92,7 +92,7 @@ class RecordingPredictor:
 
 def rows_of(outputs: Mapping[str, torch.Tensor], pipeline: RecordingPipeline) -> list[dict[str, Any]]:
     """Return one row an example: the bottleneck, and the voxels of each readout in the units of the data."""
-    voxels = outputs["fmri"][:, : sum(pipeline.voxels)].float().split(pipeline.voxels, 1)
+    voxels = torch.split(outputs["fmri"][:, : sum(pipeline.voxels)].float(), pipeline.voxels, 1)
     readouts = {
         name: readout.invert(values).tolist()
         for (name, readout), values in zip(pipeline.readouts.items(), voxels, strict=True)

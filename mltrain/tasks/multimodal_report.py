@@ -54,7 +54,7 @@ def draw_voxel_correlation(subjects: Sequence[SubjectVoxels], title: str, path: 
     found = found[np.isfinite(found)]
     ceilings = [each.ceiling for each in subjects if each.ceiling is not None]
     low = min(-0.1, float(found.min(initial=0.0)))
-    bins = np.linspace(low, 1, 45)
+    bins = np.linspace(low, 1, 45).tolist()
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

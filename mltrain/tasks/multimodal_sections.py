@@ -20,6 +20,9 @@ class ModalityDataSection(DataSection):
         None, ge=0, description="Samples from the newest stimulus to the response. Default: that of `dataset.yaml`."
     )
     window: int = Field(1, ge=1, le=1024, description="Samples of stimuli, up to the newest, behind one response.")
+    standardize: bool = Field(
+        True, description="By means and deviations of the training split. false: arrays are taken as they are."
+    )
     split_by: Literal["time", "subject"] = Field(
         "time", description="What goes to one side as a whole: blocks of time, or subjects (with a shared readout)."
     )

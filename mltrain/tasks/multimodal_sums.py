@@ -1,7 +1,7 @@
 """Sums over the examples of a split that can be stopped, saved and added up anywhere.
 
-Of each batch the sums are made on its device, and added on the host in double precision, one batch after the other: what
-comes out does not depend on when they were read.
+Of each batch the sums are made on its device, and added on the host in double precision, one batch after the other:
+what comes out does not depend on when they were read.
 """
 
 from __future__ import annotations

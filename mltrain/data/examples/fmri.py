@@ -2,10 +2,10 @@
 
 No part of it comes from a brain. A few smooth trajectories (the latent) drive everything:
 
-- The stimuli are functions of the latent that a linear map cannot invert. A grating has a contrast that is a latent, and
-  a phase drawn anew in each frame: the mean of every pixel stays what it was, only its energy tells (the case of the
-  complex cells of Hubel and Wiel 1962). A tremolo of random phase does the same to a spectrogram. A text embedding is a
-  random network of its latents. Brightness, and roughly the pitch of the sound, a linear map does find.
+- The stimuli are functions of the latent that a linear map cannot invert. A grating has a contrast that is a latent,
+  and a phase drawn anew in each frame: the mean of every pixel stays what it was, only its energy tells (the case of
+  the complex cells of Hubel and Wiel 1962). A tremolo of random phase does the same to a spectrogram. A text embedding
+  is a random network of its latents. Brightness, and roughly the pitch of the sound, a linear map does find.
 - A voxel mixes features of the latent, some of them products, folds them with a haemodynamic response (a difference of
   two gammas as in Glover 1999, with the usual shapes 6 and 16) and adds autocorrelated noise. Subjects share a part of
   the weights of their voxels.
@@ -198,7 +198,7 @@ def _region_weights(draw: np.random.Generator, voxels: int) -> Array:
         region = voxel % len(_REGIONS)
         chosen = slice(3 * region, 3 * region + 3) if region < 3 else slice(0, 12)
         weights[chosen, voxel] = draw.standard_normal(12)[chosen]
-    return weights / np.linalg.norm(weights, axis=0)
+    return np.asarray(weights / np.linalg.norm(weights, axis=0))
 
 
 def _responses(draw: np.random.Generator, neural: Array, shares: Array) -> tuple[Array, Array]:

@@ -35,6 +35,11 @@ class Standardization:
     std: NDArray[np.float32]
     constant: NDArray[np.int64]
 
+    @classmethod
+    def none(cls, features: int) -> Standardization:
+        """Return the one that changes nothing."""
+        return cls(np.zeros(features, np.float32), np.ones(features, np.float32), np.empty(0, np.int64))
+
     def apply(self, values: torch.Tensor) -> torch.Tensor:
         """Return float32 values of mean 0 and variance 1; features are the third axis: (B, window, F, ...)."""
         mean, std = self._on(values.device, values.ndim)
