@@ -68,6 +68,7 @@ class Joint(Task):
         self.classes = self._table.classes()
         check_positive_class(data.positive_class, self.classes)
         self.rows = SpanRows(data, config.model, self._table)
+        self.metrics()  # whose weights are checked before any compute
         for notice in self._table.notices():
             log.warning("%s", notice)
 
@@ -129,7 +130,7 @@ class Joint(Task):
         """Return the metrics of both tasks and their score."""
         return JointMetrics(
             ScoredClassification(self.classes, positive=self._data.positive_class),
-            SpanMetrics(self.rows.reader, self.rows.spans),
+            SpanMetrics(self.rows),
             self._wish.score_weights,
         )
 
@@ -161,6 +162,10 @@ class Joint(Task):
             "reading": asdict(self._reading),
             "tokenizer": self.rows.tokenizer.as_json,
         }
+
+    def write_package_files(self, folder: Path) -> None:
+        """Write the tokenizer as transformers reads it."""
+        self.rows.save_tokenizer(folder)
 
     @classmethod
     def unpack(cls, package: Mapping[str, Any]) -> tuple[nn.Module, Predict]:

@@ -96,7 +96,7 @@ class SpanExtraction(Task):
 
     def metrics(self) -> Metrics:
         """Return SQuAD's exact match and F1."""
-        return SpanMetrics(self.rows.reader, self.rows.spans)
+        return SpanMetrics(self.rows)
 
     def predictions(self, outputs: Any) -> list[dict[str, Any]]:
         """Return the answer of each row, where it stands in the text, and its probability."""
@@ -121,9 +121,7 @@ class SpanExtraction(Task):
 
     def write_package_files(self, folder: Path) -> None:
         """Write the tokenizer as transformers reads it."""
-        tokenizer = tokenizer_from_json(self.rows.tokenizer.as_json)
-        tokenizer.model_max_length = self._reading.max_length
-        tokenizer.save_pretrained(str(folder))
+        self.rows.save_tokenizer(folder)
 
     @classmethod
     def unpack(cls, package: Mapping[str, Any]) -> tuple[nn.Module, Predict]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mltrain.data.loader import Batch
-from mltrain.data.text.answers import NO_ANSWER, Span
+from mltrain.data.text.answers import NO_ANSWER
 from mltrain.metrics.squad import squad_figures
 from mltrain.tasks.base import Metrics
 from mltrain.tasks.gathered_rows import GatheredRows
-from mltrain.tasks.span_reading import SpanReader
+from mltrain.tasks.span_rows import SpanRows
 
 __all__ = ["SpanMetrics"]
 
@@ -23,14 +23,15 @@ class SpanMetrics(Metrics):
     `no_answer_accuracy`, the share of the others that are right; NaN where a split has no such row.
 
     Args:
-        reader: turns tokens into characters.
-        spans: of each row of the table its answer, or `NO_ANSWER`.
+        table: the texts and their answers.
     """
 
-    def __init__(self, reader: SpanReader, spans: Sequence[Span]) -> None:
-        self._reader, self._spans = reader, spans
+    def __init__(self, table: SpanRows) -> None:
+        self._table = table
         self._rows = GatheredRows("rows", "window", "first", "last")
-        further = ("exact_match_answered", "f1_answered", "no_answer_accuracy") if NO_ANSWER in spans else ()
+        further = (
+            ("exact_match_answered", "f1_answered", "no_answer_accuracy") if NO_ANSWER in table.used_spans() else ()
+        )
         self.names = ("exact_match", "f1", *further)
 
     def update(self, outputs: Any, batch: Batch) -> None:
@@ -39,11 +40,12 @@ class SpanMetrics(Metrics):
 
     def compute(self) -> dict[str, float]:
         """Return the figures."""
+        reader, spans = self._table.reader, self._table.spans
         predictions: list[str] = []
         answers: list[list[str]] = []
         for row, *place in zip(*(column.tolist() for column in self._rows.columns().values()), strict=True):
-            context, (begin, end) = self._reader.contexts[row], self._spans[row]
-            predictions.append(self._reader.text(row, *place))
+            context, (begin, end) = reader.contexts[row], spans[row]
+            predictions.append(reader.text(row, *place))
             answers.append([] if (begin, end) == NO_ANSWER else [context[begin:end]])
         found = squad_figures(predictions, answers)
         if "no_answer_accuracy" not in self.names:

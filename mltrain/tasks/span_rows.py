@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from mltrain.core.logging import log
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.tables.row_splits import RowSplits
 from mltrain.data.text.answers import NO_ANSWER, Answers, Span, answer_span, locate_answers
+from mltrain.data.text.tokenizers import tokenizer_from_json
 from mltrain.data.text.window_dataset import WindowDataset
 from mltrain.data.text.windows import Windows, cut_windows
 from mltrain.tasks.run_tokenizer import RunTokenizer
@@ -126,6 +128,16 @@ class SpanRows:
             return None
         lengths: list[int] = self.windows.lengths()[self._rows.splits["train"]].tolist()
         return lengths
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer as transformers reads it."""
+        tokenizer = tokenizer_from_json(self.tokenizer.as_json)
+        tokenizer.model_max_length = self._section.max_length
+        tokenizer.save_pretrained(str(folder))
+
+    def used_spans(self) -> list[Span]:
+        """Return the answers of the rows that are in a split."""
+        return [self.spans[row] for row in self._used]
 
     def answered(self) -> dict[str, int]:
         """Return how many rows of each split have an answer."""

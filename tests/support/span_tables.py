@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-WORDS = "call now Win free prize text the our you for İstanbul ünder pay\nline  stop".split(" ")
+WORDS = ["call", "now", "Win", "free", "prize", "text", "the", "our", "İstanbul", "ünder", "pay\nline", "", "stop"]
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 PARTS = ("train", "train", "train", "val", "test")
 

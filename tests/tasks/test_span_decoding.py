@@ -1,4 +1,4 @@
-"""Losses and best spans from the scores of tokens: held against transformers, and against all spans tried one by one."""
+"""Losses and best spans from the scores of tokens: held against transformers, and against every span."""
 
 from __future__ import annotations
 
