@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mltrain.data.molecules.elements import BOHR, HARTREE
+from mltrain.data.molecules.units import BOHR, HARTREE
 
 __all__ = ["Pairs", "full_precision", "neutralised", "pairs_within", "potential_of", "squashed"]
 

@@ -15,11 +15,11 @@ from mltrain.core.errors import ConfigError
 from mltrain.data.data_files import DataFile
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
-from mltrain.data.molecules.elements import HARTREE
 from mltrain.data.molecules.molecule_checks import check_molecules, nearest_points
 from mltrain.data.molecules.molecule_dataset import MoleculeDataset
 from mltrain.data.molecules.molecule_file import Molecules, read_molecules
 from mltrain.data.molecules.molecule_splits import divide_molecules
+from mltrain.data.molecules.units import HARTREE
 from mltrain.models.charge_geometry import full_precision, potential_of
 from mltrain.models.charge_models import build_charge_model
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task

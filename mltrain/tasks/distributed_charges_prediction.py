@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mltrain.core.errors import DataError
-from mltrain.data.molecules.elements import BOHR, ELEMENTS, HARTREE
+from mltrain.data.molecules.elements import ELEMENTS
 from mltrain.data.molecules.molecule_dataset import centred, element_places
+from mltrain.data.molecules.units import BOHR, HARTREE
 from mltrain.models.charge_geometry import potential_of
 
 __all__ = ["ChargePredictor", "charge_rows"]

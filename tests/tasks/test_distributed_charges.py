@@ -56,7 +56,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def straight(config: dict[str, Any]) -> Any:
     """A run that nothing disturbed."""
-    return train(config, {}, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "draw_curves", lambda *_, **__: None)
+        return train(config, {}, verbose=False)
 
 
 @pytest.fixture
@@ -208,6 +210,7 @@ def test_bfloat16_trains(straight: Any, config: dict[str, Any]) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_reports", "no_pictures")
 def test_private_training_works(config: dict[str, Any]) -> None:
     private = {

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mltrain.core.errors import DataError
-from mltrain.data.molecules.elements import BOHR, ELEMENTS
+from mltrain.data.molecules.elements import ELEMENTS
 from mltrain.data.molecules.references import inverse_distances
+from mltrain.data.molecules.units import BOHR
 
 __all__ = ["MOLECULES", "Charges", "known_charges", "simulate", "write"]
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["BOHR", "ELEMENTS", "HARTREE", "Element", "formula"]
-
-BOHR = 0.529177210903
-"""1 Bohr in Angstrom (CODATA 2018)."""
-HARTREE = 627.5094740631
-"""1 Hartree in kcal/mol."""
+__all__ = ["ELEMENTS", "Element", "formula"]
 
 
 class Element(NamedTuple):

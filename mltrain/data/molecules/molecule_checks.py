@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mltrain.core.errors import DataError
-from mltrain.data.molecules.elements import BOHR, ELEMENTS, HARTREE
+from mltrain.data.molecules.elements import ELEMENTS
 from mltrain.data.molecules.molecule_file import Molecules, place
+from mltrain.data.molecules.units import BOHR, HARTREE
 
 __all__ = ["check_molecules", "nearest_points"]
 

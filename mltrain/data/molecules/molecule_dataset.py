@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mltrain.core.seeding import SampleGenerator
-from mltrain.data.molecules.elements import HARTREE
 from mltrain.data.molecules.molecule_splits import MoleculeSplits
+from mltrain.data.molecules.units import HARTREE
 
 __all__ = ["MoleculeDataset", "centred", "element_places"]
 

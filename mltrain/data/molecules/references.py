@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mltrain.data.molecules.elements import BOHR, HARTREE
 from mltrain.data.molecules.molecule_file import Molecules
+from mltrain.data.molecules.units import BOHR, HARTREE
 
 __all__ = ["ReferenceErrors", "fitted_charges", "inverse_distances", "reference_errors"]
 
