@@ -71,7 +71,7 @@ class JsonLinesTable:
 
     def _object(self, line: int, content: bytes) -> dict[str, Any] | None:
         try:
-            row = json.loads(content.decode(), parse_float=str, parse_int=str, parse_constant=lambda _: None)
+            row = _parsed(content.decode())
         except (ValueError, RecursionError) as error:
             cause = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
             self.bad.add(line, f"the line is {cause}. Write one JSON object a line, in UTF-8.")
@@ -88,6 +88,15 @@ class JsonLinesTable:
                 where=f"{printable(str(self._file))}:1",
                 fix="Write one object a line, without brackets and commas around them.",
             )
+
+
+def _parsed(line: str) -> Any:
+    """Return the value of a line; numbers that are values of its object are the texts that they are written as."""
+    value = json.loads(line, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+    if isinstance(value, dict) and any(isinstance(one, list | dict) for one in value.values()):
+        plain = json.loads(line)
+        value.update({name: plain[name] for name, one in value.items() if isinstance(one, list | dict)})
+    return value
 
 
 def _text(value: Any) -> str | None:
