@@ -75,8 +75,8 @@ class RunTokenizer:
         return tokenizer_to_json(self.tokenizer)
 
     def fitted(self) -> dict[str, Any]:
-        """Return what a run keeps of it: see `Task.fitted`."""
-        return {_KEPT: self.as_json}
+        """Return what a run keeps of it, see `Task.fitted`: nothing of one that was not trained on its texts."""
+        return {_KEPT: self.as_json} if self.is_trained else {}
 
     def take(self, fitted: Mapping[str, Any]) -> None:
         """Be the tokenizer that a run has kept; nothing where it kept none. Before it is used for the first time."""
