@@ -51,7 +51,9 @@ def load_weights(model: nn.Module, source: WeightsSource) -> None:
     _refuse_misfits(fit, heads, source, model)
     if only_check:
         return
-    model.load_state_dict({**model.state_dict(), **fit.tensors})
+    own = model.state_dict()
+    # transformers' own class may have a pooler that this model was built without.
+    model.load_state_dict({**own, **{name: tensor for name, tensor in fit.tensors.items() if name in own}})
     log.info("Initial weights: %s.", source.name)
     _tell_new(fit, heads, model)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,14 @@ class SpanRows:
 
     Attributes:
         tokenizer: of the run.
-        contexts: the text of each row of the table; "" for rows that are in no split.
+        contexts: the text of each row of the table, read when it is asked for.
         spans: the characters of each row's answer, or `NO_ANSWER`.
     """
 
     def __init__(self, section: SpanDataSection, model: TextModelSection, rows: RowSplits) -> None:
         self._section, self._rows = section, rows
         self.tokenizer = RunTokenizer(model, self._training_texts)
-        self.contexts: Sequence[str] = self._values(section.context_column)
+        self.contexts: Sequence[str] = _Texts(rows.values(section.context_column))
         answers, starts = rows.values(section.answer_column), rows.values(section.start_column)
         self.spans: list[Span] = [NO_ANSWER] * len(self.contexts)
         for row in self._used:
@@ -154,14 +155,8 @@ class SpanRows:
     def _questions(self) -> Sequence[str] | None:
         section = self._section
         if section.question_column is not None:
-            return self._values(section.question_column)
+            return _Texts(self._rows.values(section.question_column))
         return None if section.question is None else [section.question] * len(self.contexts)
-
-    def _values(self, column: str) -> list[str]:
-        values, found = self._rows.values(column), [""] * len(self._rows.table)
-        for row in self._used:
-            found[row] = values[row]
-        return found
 
     def _training_texts(self) -> Iterator[str]:
         questions = self._questions
@@ -169,3 +164,18 @@ class SpanRows:
             yield self.contexts[row]
             if questions is not None:
                 yield questions[row]
+
+
+class _Texts(Sequence[str]):
+    """The texts of a column; "" where a row that is in no split has none."""
+
+    def __init__(self, values: Sequence[str | None]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [text or "" for text in self._values[row]]
+        return self._values[row] or ""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from span_tables import span_config, span_rows, write_span_table
+from span_tables import TINY, span_config, span_rows, write_span_table
 from torch import nn
 
 import mltrain
 from mltrain.config.load import check_config
 from mltrain.core.errors import ConfigError, MltrainError
+from mltrain.data.text.tokenizers import train_wordpiece
 from mltrain.models.text_models import text_inputs
 from mltrain.tasks.base import task_config_class
 from mltrain.tasks.joint import Joint
@@ -162,6 +164,28 @@ def test_either_shape_is_packed(folder: Path, tmp_path: Path, wish: dict[str, An
 def test_the_monitor_must_be_a_metric(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpointing\.monitor"):
         mltrain.train(span_config(folder, "joint"), {"checkpointing.monitor": "val/f1"}, verbose=False)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_initial_weights_of_an_encoder_from_a_folder(folder: Path, tmp_path: Path, shared: bool) -> None:
+    """Saved with a pooler, which a shared encoder has no use for."""
+    from transformers import BertConfig, BertModel
+
+    theirs = BertModel(BertConfig(vocab_size=200, max_position_embeddings=32, pad_token_id=0, **TINY))
+    theirs.save_pretrained(tmp_path / "encoder")
+    train_wordpiece(["call now £500"], 100, lowercase=True).save_pretrained(tmp_path / "encoder")
+    wish = {
+        "model.architecture": str(tmp_path / "encoder"), "model.options": {}, "model.weights": "DEFAULT",
+        "model.shared_encoder": shared,
+    }  # fmt: skip
+    task = task_of(folder, wish)
+    model: Any = task.build_model()
+    for encoder in [model.encoder] if shared else [model.classification.bert, model.span.bert]:
+        assert torch.equal(encoder.embeddings.word_embeddings.weight, theirs.embeddings.word_embeddings.weight)
+        layer = "encoder.layer.0.output.dense.weight"
+        assert torch.equal(encoder.get_parameter(layer), theirs.get_parameter(layer))
+    again, _ = Joint.unpack(json.loads(json.dumps(task.package())))
+    again.load_state_dict(model.state_dict())
 
 
 def test_only_the_heads_are_trained_where_the_backbone_is_frozen(folder: Path) -> None:
