@@ -31,7 +31,9 @@ START = DOCS / "get-started.md"
 README = ROOT / "README.md"
 SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling", "training")]
 # Ten seconds and more each; those of get started and the README are read first.
-LONG_PAGES = [DOCS / f"{name}.md" for name in ("callbacks", "python", "resuming", "run-folder", "tracking", "training")]
+LONG_PAGES = [
+    DOCS / f"{name}.md" for name in ("callbacks", "metrics", "python", "resuming", "run-folder", "tracking", "training")
+]
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
@@ -58,6 +60,7 @@ def follow(page: Path, folder: Path, runner: Runner, *, slow: bool = False) -> N
         if kind == "text":
             check_errors(text, errors)
         elif target := re.search(r"file=(\S+)", info):
+            (folder / target[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / target[1]).write_text(text, encoding="utf-8")
         elif kind == "python":
             result = runner(["python", "-c", text], folder)
@@ -101,7 +104,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "configs", folder / "configs")
     for path in (folder / "configs").glob("*.yaml"):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["tracking"]["mlflow"] = {"enabled": False}
+        content.setdefault("tracking", {})["mlflow"] = {"enabled": False}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder
 
