@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,9 @@ from mltrain.core.plugins import import_own_file
 __all__ = ["KEY", "load_module"]
 
 KEY = "evaluation.metrics"
+
+# Folders that last as long as the process.
+_PREPARED: list[contextlib.ExitStack] = []
 
 
 def load_module(name: str) -> Any:
@@ -56,9 +58,13 @@ def _from_file(name: str, script: Path) -> Any:
         raise ConfigError(
             f"{shown!r} defines no evaluate.Metric", where=KEY, fix="Add one: class Mine(evaluate.Metric)."
         )
-    with _telling(f"{shown} cannot be set up", fix="Mend the module."):
-        module = kind(keep_in_memory=True, cache_dir=_working_folder(), seed=0)
-        module.download_and_prepare()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mltrain-metric-"))
+        with _telling(f"{shown} cannot be set up", fix="Mend the module."):
+            module = kind(keep_in_memory=True, cache_dir=folder, seed=0)
+            module.download_and_prepare()
+        if any(path.is_file() for path in Path(folder).rglob("*")):
+            _PREPARED.append(stack.pop_all())  # files that the module has prepared for its figures
     return module
 
 
@@ -80,7 +86,7 @@ def _from_hub(name: str) -> Any:
         ):
             return evaluate.load(name, keep_in_memory=True, seed=0)
     except ConfigError as error:
-        if isinstance(error.__cause__, FileNotFoundError | ConnectionError):
+        if isinstance(error.__cause__, OSError):
             raise ConfigError(
                 f"{name!r} is not in the cache of the Hugging Face hub and cannot be fetched",
                 where=KEY,
@@ -92,19 +98,9 @@ def _from_hub(name: str) -> Any:
 def _main_class(code: ModuleType) -> type[Any] | None:
     import evaluate
 
-    own = (value for value in vars(code).values() if inspect.isclass(value) and value.__module__ == code.__name__)
-    return next((value for value in own if issubclass(value, evaluate.EvaluationModule)), None)
-
-
-@functools.cache
-def _working_folder() -> str:
-    # Lives as long as the process: a module may have prepared files in it.
-    folder = tempfile.TemporaryDirectory(prefix="mltrain-metrics-")
-    _KEPT.append(folder)
-    return folder.name
-
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+    kinds = (value for value in vars(code).values() if inspect.isclass(value))
+    own = (kind for kind in kinds if not kind.__module__.startswith("evaluate."))
+    return next((kind for kind in own if issubclass(kind, evaluate.EvaluationModule)), None)
 
 
 @contextlib.contextmanager

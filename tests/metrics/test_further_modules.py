@@ -63,11 +63,39 @@ def test_a_folder_or_its_file_is_found_and_fed_once(write: Callable[..., str]) -
         assert classification_modules([name], 2, ()) is modules
 
 
+PREPARES = """
+
+    def _download_and_prepare(self, manager):
+        from pathlib import Path
+        self.file = Path(self.data_dir, "value.txt")
+        self.file.write_text("2.5")
+"""
+
+
+def test_what_a_module_prepares_is_kept_and_nothing_else(
+    write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    inputs = {"predictions": [1], "references": [1]}
+    assert classification_modules([write("plain")], 2, ()).compute(inputs) == {"agreement": 0.25}
+    assert not list(scratch.iterdir())
+    body = "return {'value': float(self.file.read_text())}" + PREPARES
+    assert classification_modules([write("prepared", body)], 2, ()).compute(inputs) == {"value": 2.5}
+    assert [path.name for path in scratch.rglob("*.*")] == ["value.txt"]
+
+
 def test_files_beside_it_can_be_imported(write: Callable[..., str]) -> None:
     write("helped", more="from .other import VALUE", body="return {'value': VALUE}")
     Path("helped", "other.py").write_text("VALUE = 1.5\n")
-    modules = regression_modules(["helped"], ())
-    assert modules.compute({"predictions": [1.0], "references": [1.0]}) == {"value": 1.5}
+    Path("imported").mkdir()
+    Path("imported", "imported.py").write_text("from evaluate import Metric\nfrom .it import Mine\n")
+    Path("imported", "it.py").write_text(Path("helped", "helped.py").read_text().replace("from .other", "from .value"))
+    Path("imported", "value.py").write_text("VALUE = 2.5\n")
+    inputs = {"predictions": [1.0], "references": [1.0]}
+    assert regression_modules(["helped"], ()).compute(inputs) == {"value": 1.5}
+    assert regression_modules(["imported"], ()).compute(inputs) == {"value": 2.5}
 
 
 def test_scores_are_given_to_those_that_take_them(write: Callable[..., str]) -> None:
