@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mltrain.workflows.result import TrainResult as TrainResult
     from mltrain.workflows.run_training import run_training as run_training
     from mltrain.workflows.split import split_folder as split_folder
+    from mltrain.workflows.split_rows import split_rows as split_rows
     from mltrain.workflows.split_table import split_table as split_table
     from mltrain.workflows.train import train as train
 
@@ -26,6 +27,7 @@ _LAZY = {
     "make_data": "mltrain.workflows.make_data",
     "run_training": "mltrain.workflows.run_training",
     "split_folder": "mltrain.workflows.split",
+    "split_rows": "mltrain.workflows.split_rows",
     "split_table": "mltrain.workflows.split_table",
     "train": "mltrain.workflows.train",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "make_data",
     "run_training",
     "split_folder",
+    "split_rows",
     "split_table",
     "train",
 ]

@@ -28,6 +28,12 @@ class TabularDataSection(TableDataSection):
         "auto", description="Columns of categories. auto: those of other values, but for free texts and IDs."
     )
     ignore: list[str] = Field(default_factory=list, description="Columns that the model does not see.")
+    fitted_by: str | None = Field(
+        None,
+        min_length=1,
+        description="Run, or model folder of one, whose columns, means, deviations and categories are used. Default: "
+        "they are computed from the training rows.",
+    )
     positive_class: str | None = Field(
         None, description="Of two classes, the one that precision, recall and F1 are of. Default: the last by name."
     )

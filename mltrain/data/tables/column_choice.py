@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +40,7 @@ def choose_columns(
     numeric: ColumnNames,
     categorical: ColumnNames,
     ignored: Sequence[str],
-    others: Collection[str],
+    others: Mapping[str, str],
 ) -> ColumnChoice:
     """Return the columns of a table that a model sees.
 
@@ -53,7 +53,7 @@ def choose_columns(
         target: the column that is to be predicted.
         numeric, categorical: names, or "auto".
         ignored: columns that the user does not want.
-        others: columns that say how the rows are divided, which "auto" does not take.
+        others: columns that "auto" does not take -> why; "" where that needs no remark.
 
     Raises:
         ConfigError: a column is named twice, or there is none to see.
@@ -65,7 +65,10 @@ def choose_columns(
     taken = {name: key for key, names in named.items() for name in names}
     remarks: list[str] = []
     for name in table.columns:
-        if name in taken or name == target or name in ignored or name in others:
+        if name in taken or name == target or name in ignored:
+            continue
+        if name in others:
+            remarks += [f"The column '{printable(name)}' is left out: {others[name]}."] if others[name] else []
             continue
         key, remark = _by_content(table, name)
         remarks += [remark] if remark else []

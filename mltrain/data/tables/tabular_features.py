@@ -7,7 +7,6 @@ that training did not have, and missing ones have a number of their own where tr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -142,17 +141,17 @@ class TabularFeatures:
             tuple(value["constant"]),
         )
 
-    def digest(self) -> str:
-        """Return one value for all that was fitted."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the standard deviation (over N); 1 where all values are equal. The order does not matter."""
     if min(values) == max(values):
         return values[0], 1.0
-    mean = math.fsum(values) / len(values)
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    # A power of two rounds nothing; without it squares of large values would overflow, those of small ones vanish.
+    exponent = math.frexp(max(map(abs, values)))[1]
+    scaled = [math.ldexp(value, -exponent) for value in values]
+    mean = math.fsum(scaled) / len(scaled)
+    variance = math.fsum((value - mean) ** 2 for value in scaled) / len(scaled)
+    return math.ldexp(mean, exponent), math.ldexp(math.sqrt(variance), exponent)
 
 
 def _number_column(name: str, values: Sequence[float | None]) -> NumberColumn:
