@@ -144,15 +144,11 @@ class MultimodalTask(Task):
         correlation = metrics.correlation()
         subjects = self.recordings.parts[split].subjects
         borders = np.cumsum([self.recordings.voxels()[name] for name in subjects])[:-1]
-        write_voxel_report(
-            split,
-            [
-                SubjectVoxels(name, found, self.recordings.ceiling(name))
-                for name, found in zip(subjects, np.split(correlation, borders), strict=True)
-            ],
-            logs=logs,
-            reports=reports,
-        )
+        voxels = [
+            SubjectVoxels(name, found, self.recordings.ceiling(name))
+            for name, found in zip(subjects, np.split(correlation, borders), strict=True)
+        ]
+        write_voxel_report(split, voxels, reports)
 
     def _refuse_contradictions(self) -> None:
         if self._data.splits_dir is not None:

@@ -30,7 +30,7 @@ class RecordingMetrics(Metrics):
 
     def __init__(self, modalities: Sequence[str]) -> None:
         own = ("voxel_correlation", "fmri_mse", "fmri_mae", "fmri_explained")
-        self.names = (*own, *(f"{name}_explained" for name in modalities))  # type: ignore[misc]
+        self.names = (*own, *(f"{name}_explained" for name in modalities))
         self._fmri = PairSums()
         self._stimuli = {name: ErrorSums() for name in modalities}
 

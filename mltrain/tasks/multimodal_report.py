@@ -23,9 +23,9 @@ class SubjectVoxels:
     ceiling: NDArray[np.float64] | None
 
 
-def write_voxel_report(split: str, subjects: Sequence[SubjectVoxels], *, logs: Path, reports: Path) -> None:
-    """Write `voxels_<split>.txt` into `logs` and `voxel_correlation_<split>.png` into `reports`."""
-    write_text(logs / f"voxels_{split}.txt", voxel_text(subjects))
+def write_voxel_report(split: str, subjects: Sequence[SubjectVoxels], reports: Path) -> None:
+    """Write `voxels_<split>.txt` and `voxel_correlation_<split>.png`."""
+    write_text(reports / f"voxels_{split}.txt", voxel_text(subjects))
     draw_voxel_correlation(subjects, f"{split}: correlation over time", reports / f"voxel_correlation_{split}.png")
 
 

@@ -32,7 +32,11 @@ def recordings_config(folder: Path, runs: Path) -> dict[str, Any]:
         },
         "model": {"bottleneck": 8, "features": 6, "width": 4, "hidden": 12},
         "training": {"num_epochs": 2, "batch_size": 16},
-        "tracking": {"log_every_n_steps": 2, "mlflow": {"enabled": False}},
+        "tracking": {
+            "log_every_n_steps": 2,
+            "mlflow": {"enabled": False},
+            "system_metrics": {"enabled": False},
+        },
         "reproducibility": {"num_threads": 1},
         "run": {"dir": str(runs)},
     }

@@ -139,6 +139,6 @@ def test_the_report_has_a_line_for_each_subject(tmp_path: Path) -> None:
     assert head.split() == ["subject", "voxels", "left", "out", "mean", "r", "25", "%", "50", "%", "75", "%", "ceiling"]
     assert ann.split() == ["ann", "4", "1", "0.300", "0.200", "0.300", "0.400", "0.600"]
     assert bob.split() == ["bob", "1", "1", "0.000", "0.000", "0.000", "0.000", "-"]
-    write_voxel_report("test", subjects, logs=tmp_path, reports=tmp_path)
+    write_voxel_report("test", subjects, tmp_path)
     assert (tmp_path / "voxels_test.txt").read_text() == voxel_text(subjects)
     assert (tmp_path / "voxel_correlation_test.png").stat().st_size > 1000
