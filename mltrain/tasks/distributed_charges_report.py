@@ -70,7 +70,11 @@ def draw_potential(split: str, metrics: ChargeMetrics, path: Path) -> None:
     image = axes.pcolormesh(edges, edges, shown, cmap="viridis", norm=LogNorm(1, max(2, int(counts.max()))))
     axes.plot(metrics.limits, metrics.limits, color="black", linewidth=0.6)
     error = metrics.by_molecule()["all"].rmse
-    axes.set(title=f"{split}: RMSE {error:.3f} kcal/mol/e", xlabel="reference potential", ylabel="predicted potential")
+    axes.set(
+        title=f"{split}: RMSE {error:.3f} kcal/mol/e",
+        xlabel="reference potential, kcal/mol/e",
+        ylabel="predicted potential",
+    )
     axes.set_aspect("equal")
     figure.colorbar(image, ax=axes, shrink=0.8, label="points")
     figure.savefig(path, dpi=110)
