@@ -284,6 +284,11 @@ def test_bad_rows_are_told_with_their_lines_or_left_out(tmp_path: Path, rows: li
     assert result.notices[0].startswith(f"13 rows are left out: {file}:2: the column 'label' has 'NaN'.")
     with pytest.raises(DataError, match="the row has 4 fields"):
         read(file)
+    whole = file.read_text()
+    file.write_text(whole.replace("text 50,", "text, 50,"))
+    with pytest.raises(DataError, match=r"data\.csv:52: the row has 4 fields"):  # not: a row is gone
+        read(file)
+    file.write_text(whole)
     splits = read(file, on_bad_rows="skip")
     assert sum(map(len, splits.splits.values())) == 48
 

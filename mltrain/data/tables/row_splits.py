@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from mltrain.data.tables.columns import Column
 from mltrain.data.tables.divided_rows import rows_by_column
 from mltrain.data.tables.row_ids import row_digests
 from mltrain.data.tables.row_lists import ListedRows, RowSplitFacts, read_row_lists
-from mltrain.data.tables.sound_rows import SoundRows
+from mltrain.data.tables.sound_rows import SoundRows, refuse_rows
 from mltrain.data.tables.table import Table, open_table
 from mltrain.data.tables.table_format import TableFormat
 
@@ -49,12 +50,14 @@ class RowSplits:
         label: str | None,
         inputs: Sequence[str],
         remarks: Sequence[str],
+        keep_together: str,
     ) -> None:
         self.table, self.ids = table, listed.ids
         self.splits: dict[str, NDArray[np.int64]] = {
             split: np.asarray(rows, dtype=np.int64) for split in SPLITS if (rows := sound.kept(listed.rows[split]))
         }
         self._sound, self._label, self._inputs, self._remarks = sound, label, inputs, list(remarks)
+        self._keep_together = keep_together
 
     def values(self, name: str) -> Sequence[Any]:
         """Return the values of a column by number of the row; None where there is none, and in rows in no split."""
@@ -138,11 +141,9 @@ class RowSplits:
             row, other = pairs[0]
             rows = "1 row has" if len(pairs) == 1 else f"{len(pairs)} rows have"
             more = "" if len(pairs) == 1 else ", and so on"
-            columns = " ".join(self._inputs) if len(self._inputs) < 4 else "COLUMN ..."
             yield (
                 f"{rows} a copy in another split, equal in all that the model sees, so scores may be too good: "
-                f"{self.table.place(row)} is {self.table.place(other)}{more}. ml-split --content {columns} keeps such "
-                "rows together."
+                f"{self.table.place(row)} is {self.table.place(other)}{more}. {self._keep_together}"
             )
 
 
@@ -181,6 +182,8 @@ def read_row_splits(
     read = open_table(data_dir, table, table_format)
     for column in columns:
         read.array(column.name, column.key)
+    if on_bad_rows == "stop":
+        refuse_rows(read, {})  # a row that is none any more is told as that, before it is missed
     problems: dict[int, str] = {}
     if split_column is not None:
         _refuse_folds(fold, splits_dir, f"data.split_column ({printable(split_column)}) divides the data")
@@ -191,7 +194,16 @@ def read_row_splits(
     if on_bad_rows == "stop":
         sound.refuse_problems()
     remarks = [*sound.remarks(), *_new_rows(read, listed)]
-    splits = RowSplits(read, listed, sound, label=label, inputs=_inputs(columns, label), remarks=remarks)
+    inputs = _inputs(columns, label)
+    splits = RowSplits(
+        read,
+        listed,
+        sound,
+        label=label,
+        inputs=inputs,
+        remarks=remarks,
+        keep_together=_advice(inputs) if split_column is None else "Put such rows on one side.",
+    )
     _refuse_empty(splits, listed, split_column)
     return splits
 
@@ -200,6 +212,12 @@ def _inputs(columns: Sequence[Column], label: str | None) -> list[str]:
     """Return the columns that a model sees."""
     targets = {column.name for column in columns if column.target or column.kind == "position"} | {label}
     return [column.name for column in columns if column.name not in targets] or [column.name for column in columns]
+
+
+def _advice(inputs: Sequence[str]) -> str:
+    """Return what keeps rows together that are equal in all that a model sees."""
+    columns = " ".join(shlex.quote(printable(name)) for name in inputs) if len(inputs) < 4 else "COLUMN ..."
+    return f"ml-split --content {columns} keeps such rows together."
 
 
 def _wanted(table: Table, label: str | None, columns: Sequence[Column]) -> RowSplitFacts:

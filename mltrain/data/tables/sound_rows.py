@@ -10,10 +10,11 @@ from mltrain.data.tables.columns import Column, ConvertedColumn, convert
 from mltrain.data.tables.row_batches import SHOWN_PROBLEMS, BadRow
 from mltrain.data.tables.table import Table
 
-__all__ = ["RowCheck", "SoundRows", "row_problems"]
+__all__ = ["RowCheck", "SoundRows", "refuse_rows", "row_problems"]
 
 RowCheck = Callable[[Mapping[str, Any]], str | None]
 
+SKIP = "data.on_bad_rows=skip"
 _SHOWN_IN_REMARKS = 3
 
 
@@ -59,11 +60,9 @@ class SoundRows:
         """Return those of some rows that can be used."""
         return [row for row in rows if row not in self._problems]
 
-    def refuse_problems(self, skip: str = "data.on_bad_rows=skip") -> None:
-        """Raise DataError for all rows that cannot be used; it tells the first ten, and `skip` leaves them out."""
-        if problems := row_problems(self._table, self._problems):
-            hint = f"{self._table.name}: {skip} leaves such rows out."
-            raise DataError(problems[0], problems=[*problems, hint])
+    def refuse_problems(self, skip: str = SKIP) -> None:
+        """Raise DataError for all rows that cannot be used: see `refuse_rows`."""
+        refuse_rows(self._table, self._problems, skip)
 
     def remarks(self) -> list[str]:
         """Return a sentence about the rows that are left out, if there are any."""
@@ -78,6 +77,18 @@ class SoundRows:
         """Return the place of each row that is left out -> why; of those that are no rows, the first ten."""
         bad = {self._table.place_of(row.place): row.what for row in self._table.bad.first}
         return bad | {self._table.place(row): problem for row, problem in sorted(self._problems.items())}
+
+
+def refuse_rows(table: Table, problems: Mapping[int, str], skip: str = SKIP) -> None:
+    """Raise DataError where rows cannot be used; it tells the first ten.
+
+    Args:
+        table: the table, which may have lines that are no rows.
+        problems: row -> what is wrong with it.
+        skip: what leaves such rows out.
+    """
+    if shown := row_problems(table, problems):
+        raise DataError(shown[0], problems=[*shown, f"{table.name}: {skip} leaves such rows out."])
 
 
 def row_problems(table: Table, problems: Mapping[int, str]) -> list[str]:
