@@ -147,7 +147,7 @@ def main() -> int:
             return 1
         task = MultimodalTask(load_config(result.folder / "config.yaml", {}, task_config_class).config)
         floor = linear_floor({split: read_split(task, split) for split in ("train", "val", "test")})
-        ceiling = np.concatenate([task.recordings.ceiling(subject) for subject in task.recordings.responses])
+        ceiling = np.concatenate(list(task.recordings.ceilings.values()))
         print(
             f"| {fold} | {floor.features}, strength {floor.strength:g} | {floor.test:.3f} "
             f"| {result.summary['test']['voxel_correlation']:.3f} | {ceiling.mean():.3f} "

@@ -145,7 +145,7 @@ class MultimodalTask(Task):
         subjects = self.recordings.parts[split].subjects
         borders = np.cumsum([self.recordings.voxels()[name] for name in subjects])[:-1]
         voxels = [
-            SubjectVoxels(name, found, self.recordings.ceiling(name))
+            SubjectVoxels(name, found, self.recordings.ceilings.get(name))
             for name, found in zip(subjects, np.split(correlation, borders), strict=True)
         ]
         write_voxel_report(split, voxels, reports)

@@ -1,6 +1,6 @@
 """Sums over the examples of a split that can be stopped, saved and added up anywhere.
 
-Of each batch the sums are made on its device, and added on the host in double precision, one batch after the other:
+They stay on the device of the batches, in double precision where it has that, and are added one batch after the other:
 what comes out does not depend on when they were read.
 """
 
@@ -18,7 +18,6 @@ __all__ = ["ErrorSums", "PairSums"]
 
 Numbers = NDArray[np.float64]
 
-_FOLD_AFTER = 64
 # Below this share of a mean square, a variance is rounding.
 _CONSTANT = 1e-9
 
@@ -27,19 +26,16 @@ class _Sums(ABC):
     """Sums of pairs (x, y), predicted and true, of the V numbers of an example."""
 
     def __init__(self) -> None:
-        self._total: Numbers | None = None
-        self._pending: list[torch.Tensor] = []
+        self._total: torch.Tensor | None = None
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Take in a batch of pairs, (B, ...) each. Does not wait for the device."""
-        self._pending.append(self._of_batch(*(_precise(values.detach().flatten(1)) for values in (x, y))))
-        if len(self._pending) >= _FOLD_AFTER:
-            self._fold()
+        sums = self._of_batch(*(_precise(values.detach().flatten(1)) for values in (x, y)))
+        self._total = sums if self._total is None else self._total.to(sums) + sums
 
     def total(self) -> Numbers | None:
         """Return the sums; None: nothing was taken in."""
-        self._fold()
-        return self._total
+        return None if self._total is None else self._total.cpu().double().numpy()
 
     def state(self) -> str | None:
         """Return the sums as base64."""
@@ -49,7 +45,8 @@ class _Sums(ABC):
     def merge(self, state: str | None) -> None:
         """Add the sums of another one."""
         if state is not None:
-            self._add(self._shaped(unpacked(state, "<f8")))
+            sums, own = self._shaped(unpacked(state, "<f8")), self.total()
+            self._total = torch.from_numpy(sums if own is None else own + sums)
 
     @abstractmethod
     def _of_batch(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -58,15 +55,6 @@ class _Sums(ABC):
     @abstractmethod
     def _shaped(self, flat: Numbers) -> Numbers:
         """Return sums as `_of_batch` gives them, of their values in a row."""
-
-    def _add(self, sums: Numbers) -> None:
-        self._fold()
-        self._total = sums if self._total is None else self._total + sums
-
-    def _fold(self) -> None:
-        pending, self._pending = self._pending, []
-        for sums in pending:
-            self._add(sums.cpu().numpy().astype(np.float64))
 
 
 class PairSums(_Sums):
@@ -106,8 +94,8 @@ class PairSums(_Sums):
         return total
 
     def _of_batch(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        parts = (torch.ones_like(x), x, y, x * x, y * y, x * y, (x - y).abs())
-        return torch.stack([part.sum(0) for part in parts])
+        squares = [(one * other).sum(0) for one, other in ((x, x), (y, y), (x, y))]
+        return torch.stack([torch.ones_like(x).sum(0), x.sum(0), y.sum(0), *squares, (x - y).abs().sum(0)])
 
     def _shaped(self, flat: Numbers) -> Numbers:
         return flat.reshape(7, -1)

@@ -63,6 +63,7 @@ class Recordings:
     window: samples of stimuli that belong to a response.
     gap: samples left out where the side changes.
     parts: "train", "val" and "test".
+    ceilings: subject -> noise ceiling of its voxels, (V,), of those that have one.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class Recordings:
     window: int
     gap: int
     parts: Mapping[str, Part]
+    ceilings: Mapping[str, NDArray[np.float64]]
 
     def voxels(self) -> dict[str, int]:
         """Return subject -> number of voxels."""
@@ -105,24 +107,6 @@ class Recordings:
         for name, array in self.responses.items():
             own = [split for split, part in self.parts.items() if name in part.subjects]
             yield DataFile(own[0] if len(own) == 1 else "all splits", array.digest, f"{name}.npy")
-
-    def ceiling(self, subject: str) -> NDArray[np.float64] | None:
-        """Return the noise ceiling of a subject's voxels, where the folder has one: `<subject>_ceiling.npy`, (V,).
-
-        Raises:
-            DataError: it is not one number a voxel.
-        """
-        file = self.folder / f"{subject}_ceiling.npy"
-        if not file.is_file():
-            return None
-        ceiling = np.load(file, allow_pickle=False)
-        if ceiling.shape != self.responses[subject].shape:
-            raise DataError(
-                f"has the shape {ceiling.shape}",
-                where=str(file),
-                fix=f"It must be one number for each of the {self.responses[subject].shape[0]} voxels.",
-            )
-        return np.asarray(ceiling, dtype=np.float64)
 
 
 def read_recordings(
@@ -159,7 +143,8 @@ def read_recordings(
     gap = _gap(division.gap, delay, window)
     span = range(window - 1, len(next(iter(arrays.values()))) - delay)
     parts = _parts(division, span, gap, subject_names)
-    return Recordings(folder, stimuli, responses, description, delay, window, gap, parts)
+    ceilings = _ceilings(folder, responses)
+    return Recordings(folder, stimuli, responses, description, delay, window, gap, parts, ceilings)
 
 
 def _chosen(wanted: Sequence[str] | None, known: Sequence[str], key: str) -> list[str]:
@@ -207,6 +192,29 @@ def _refuse_shapes(stimuli: Mapping[str, ArrayFile], responses: Mapping[str, Arr
                 where=str(array.path),
                 fix="All arrays must have one sample for each time, on one timeline.",
             )
+
+
+def _ceilings(folder: Path, responses: Mapping[str, ArrayFile]) -> dict[str, NDArray[np.float64]]:
+    """Return the noise ceilings that the folder has: of a subject `<subject>_ceiling.npy`, one number a voxel."""
+    found = {}
+    for name, array in responses.items():
+        file = folder / f"{name}_ceiling.npy"
+        if not file.is_file():
+            continue
+        try:
+            ceiling = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"is no array that can be read ({error})", where=str(file), fix="Save it with numpy.save."
+            ) from None
+        if ceiling.shape != array.shape or ceiling.dtype.kind != "f" or not np.isfinite(ceiling).all():
+            raise DataError(
+                f"holds {ceiling.dtype} of shape {ceiling.shape}",
+                where=str(file),
+                fix=f"It must be one finite number for each of the {array.shape[0]} voxels.",
+            )
+        found[name] = ceiling.astype(np.float64)
+    return found
 
 
 def _gap(wanted: int | None, delay: int, window: int) -> int:

@@ -223,12 +223,15 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         read(tmp_path / "nothing")
 
 
-def test_a_ceiling_of_other_voxels_is_told(data: Path) -> None:
-    ceiling = read(data).ceiling("subject_01")
-    assert ceiling is not None
-    assert ceiling.shape == (6,)
+def test_ceilings_are_read_and_checked(data: Path) -> None:
+    assert {name: values.shape for name, values in read(data).ceilings.items()} == dict.fromkeys(
+        [f"subject_0{number}" for number in range(1, 6)], (6,)
+    )
+    (data / "subject_02_ceiling.npy").unlink()
+    assert "subject_02" not in read(data).ceilings
     np.save(data / "subject_01_ceiling.npy", np.zeros(5))
-    with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: has the shape \(5,\)"):
-        read(data).ceiling("subject_01")
-    (data / "subject_01_ceiling.npy").unlink()
-    assert read(data).ceiling("subject_01") is None
+    with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: holds float64 of shape \(5,\)"):
+        read(data)
+    (data / "subject_01_ceiling.npy").write_bytes(b"hello")
+    with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: is no array that can be read"):
+        read(data)
