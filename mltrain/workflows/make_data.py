@@ -64,7 +64,7 @@ DATASETS: dict[str, DataMaker] = {
 }
 
 
-def make_data(name: str, output: Path) -> str:
+def make_data(name: str, output: str | Path) -> str:
     """Write a data set below `output` and return what was written, in words.
 
     Raises:
@@ -73,7 +73,7 @@ def make_data(name: str, output: Path) -> str:
     """
     module, _, function = _maker(name).writer.partition(":")
     write: Callable[[Path], str] = getattr(importlib.import_module(f"{_EXAMPLES}.{module}"), function)
-    return write(output)
+    return write(Path(output))
 
 
 def next_command(name: str, output: Path) -> str:
