@@ -100,7 +100,7 @@ def _batches(task: Task, batch_size: int) -> Iterator[Batch]:
 
 
 def _step(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-    task.losses(model, batch).values.mean().backward()
+    task.losses(model, batch).values.mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
 

@@ -51,6 +51,7 @@ class TextCNN(nn.Module):
         super().__init__()
         self.head_kind = head
         self.hidden_size = filters * len(kernels)
+        self.kernels = tuple(kernels)
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=pad_id)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, kernel) for kernel in kernels)
         self.dropout = nn.Dropout(dropout)
@@ -81,8 +82,7 @@ class TextCNN(nn.Module):
         embedded = self.embedding(input_ids).transpose(1, 2)
         embedded = embedded * mask.to(embedded.dtype)
         found = []
-        for convolution in self.convolutions:
-            (width,) = convolution.kernel_size
+        for width, convolution in zip(self.kernels, self.convolutions, strict=True):
             found.append(convolution(F.pad(embedded, ((width - 1) // 2, width // 2))))
         features = torch.cat(found, dim=1)
         return F.relu(features) * mask.to(features.dtype)

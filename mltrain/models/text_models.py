@@ -124,7 +124,8 @@ def text_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tens
         batch: `input_ids` and `attention_mask`, int64 (B, L), and `token_type_ids` where texts are pairs.
     """
     inner = _innermost(model)
-    accepted = _accepted(built_class(inner))
+    kind: Any = built_class(inner)
+    accepted = _accepted(kind)
     ids = batch["input_ids"]
     inputs = {"input_ids": ids, "attention_mask": batch["attention_mask"]}
     if "token_type_ids" in accepted:
@@ -144,7 +145,7 @@ def hidden_size(model: nn.Module) -> int:
 
 def text_config(model: nn.Module) -> dict[str, Any] | None:
     """Return the configuration of a model of transformers, as `build_text_model` takes it; None: it is none."""
-    config = getattr(_innermost(model), "config", None)
+    config: Any = getattr(_innermost(model), "config", None)
     if not hasattr(config, "to_json_string"):
         return None
     values: dict[str, Any] = json.loads(config.to_json_string())
@@ -169,7 +170,8 @@ def _innermost(model: nn.Module) -> nn.Module:
 
 
 @functools.cache
-def _accepted(kind: type[nn.Module]) -> frozenset[str]:
+def _accepted(kind: Any) -> frozenset[str]:
+    """Return the names of what the forward of a class takes."""
     return frozenset(inspect.signature(kind.forward).parameters)
 
 

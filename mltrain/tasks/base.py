@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mltrain.config.schema import Config, config_class
@@ -141,7 +143,7 @@ class Task(ABC):
         """
         return 1
 
-    def sample_lengths(self) -> Sequence[int] | None:
+    def sample_lengths(self) -> Sequence[int] | NDArray[np.integer] | None:
         """Return a length of each training sample, where windows are to hold samples of similar length.
 
         None: samples meet at random. Private training draws each sample by itself and takes no notice.

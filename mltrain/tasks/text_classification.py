@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
 from mltrain.config.schema import Config
@@ -41,7 +43,7 @@ from mltrain.tasks.tokenized_rows import TokenizedRows
 
 __all__ = ["TextClassification"]
 
-_HEAD = "sequence_classification"
+_HEAD: Final = "sequence_classification"
 
 
 @register_task("text_classification")
@@ -95,7 +97,7 @@ class TextClassification(Task):
         """
         return collate_tokens(items, self._texts.pad_id)
 
-    def sample_lengths(self) -> Sequence[int] | None:
+    def sample_lengths(self) -> NDArray[np.integer] | None:
         """Return the number of tokens of each training text, where they are to be bucketed."""
         return self._texts.tokens["train"].lengths if self._data.length_bucketing else None
 
