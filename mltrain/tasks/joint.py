@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,29 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltrain.config.schema import Config
-from mltrain.core.logging import log
-from mltrain.data.data_files import DataFile
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 from mltrain.data.text.tokenizers import tokenizer_from_json
-from mltrain.data.text.window_dataset import WindowedRow, collate_windows
 from mltrain.models.joint_text import JointOutput, build_joint_model
 from mltrain.models.text_models import Head
 from mltrain.models.windowed import over_windows
-from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
+from mltrain.tasks.base import Losses, Metrics, Predict, register_task
 from mltrain.tasks.classification_report import write_classification_report
 from mltrain.tasks.image_prediction import predicted_classes
 from mltrain.tasks.joint_metrics import JointMetrics
 from mltrain.tasks.joint_sections import JointDataSection, JointModelSection, LossWeightsSection
 from mltrain.tasks.positive_class import check_positive_class
 from mltrain.tasks.reading_settings import ReadingSettings
-from mltrain.tasks.run_text_model import RunTextModel, add_packed_adapters, unpacked_text_model
+from mltrain.tasks.run_text_model import add_packed_adapters, unpacked_text_model
 from mltrain.tasks.scored_classification import ScoredClassification
 from mltrain.tasks.span_decoding import span_losses
 from mltrain.tasks.span_metrics import SpanMetrics
 from mltrain.tasks.span_reading import SpanReader
-from mltrain.tasks.span_rows import SpanRows
 from mltrain.tasks.window_prediction import WindowPredictor
+from mltrain.tasks.windowed_task import WindowedTask
 
 __all__ = ["Joint"]
 
@@ -44,11 +40,11 @@ _WEIGHTS = ("classification_weight", "span_weight")
 
 
 @register_task("joint")
-class Joint(Task):
+class Joint(WindowedTask):
     """Classification of texts, and spans in them: see `TextClassification` and `SpanExtraction`.
 
-    An example is a row of the table. Its class scores are the mean over its windows. Its loss is the weighted sum of
-    the cross-entropy of the class and the loss of the span. Learned weights are those of Kendall et al. 2018
+    The class scores of a row are the mean over its windows. Its loss is the weighted sum of the cross-entropy of the
+    class and the loss of the span. Learned weights are those of Kendall et al. 2018
     ("Multi-task learning using uncertainty to weigh losses"): with the logarithm s of a task's variance, a loss L
     counts as exp(-s) L + s / 2, so that the whole may fall below 0.
     """
@@ -58,58 +54,29 @@ class Joint(Task):
     headline: ClassVar[tuple[str, str]] = ("val/score", "max")
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
         assert isinstance(config.data, JointDataSection)
         assert isinstance(config.model, JointModelSection)
-        data = config.data
-        self._data, self._wish = data, config.model
-        self._reading, self._model = data.reading(), RunTextModel(config.model)
-        self._table = data.read_rows(data.columns(), label=data.label_column, check=data.row_problem)
-        self.classes = self._table.classes()
-        check_positive_class(data.positive_class, self.classes)
-        self.rows = SpanRows(data, config.model, self._table)
+        self._data, self._wish = config.data, config.model
+        super().__init__(config, label=config.data.label_column)
+        self.classes = self.table.classes()
+        check_positive_class(config.data.positive_class, self.classes)
         self.metrics()  # whose weights are checked before any compute
-        for notice in self._table.notices():
-            log.warning("%s", notice)
 
     def datasets(self) -> dict[str, SampleDataset]:
         """Return the splits that have rows."""
         index = {name: number for number, name in enumerate(self.classes)}
-        labels = self._table.values(self._data.label_column)
+        labels = self.table.values(self._data.label_column)
         return self.rows.datasets(np.asarray([index.get(label, -1) for label in labels]))
-
-    def collate(self, items: list[WindowedRow]) -> Batch:
-        """Return the windows of B rows: see `collate_windows`."""
-        return collate_windows(items, self.rows.pad_id)
-
-    def sample_lengths(self) -> Sequence[int] | None:
-        """Return the number of tokens of each training row, where rows are to be bucketed."""
-        return self.rows.sample_lengths()
 
     def build_model(self) -> nn.Module:
         """Return the configured model, with its initial weights and its frozen parts."""
-        tokenizer, length, count = self.rows.tokenizer.tokenizer, self._reading.max_length, len(self.classes)
-        return self._model.choose_trained(
+        tokenizer, length, count = self.rows.tokenizer.tokenizer, self.reading.max_length, len(self.classes)
+        return self.text_model.choose_trained(
             build_joint_model(
-                lambda head: self._model.build(head, tokenizer, max_length=length, num_labels=count), **self._shape()
+                lambda head: self.text_model.build(head, tokenizer, max_length=length, num_labels=count),
+                **self._shape(),
             )
         )
-
-    def initial_weights(self) -> Mapping[str, str] | None:
-        """Return the source of `model.weights` and the sha256 of its files."""
-        return self._model.initial_weights()
-
-    def continue_from_checkpoint(self, initial_weights: Mapping[str, str] | None) -> None:
-        """Do without `model.weights`."""
-        self._model.continue_from_checkpoint(initial_weights)
-
-    def fitted(self) -> dict[str, Any]:
-        """Return the tokenizer."""
-        return self.rows.tokenizer.fitted()
-
-    def take_fitted(self, fitted: Mapping[str, Any]) -> None:
-        """Use the tokenizer of the run that is continued."""
-        self.rows.tokenizer.take(fitted)
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Return the weighted loss of each row, and its parts; the outputs are class scores and the best answer."""
@@ -118,10 +85,10 @@ class Joint(Task):
         classification = F.cross_entropy(logits.float(), batch["labels"], reduction="none", label_smoothing=smoothing)
         both = torch.stack([classification, span_losses(starts, ends, batch, smoothing)], dim=1)
         parts = dict(zip(_LOSSES, both.unbind(dim=1), strict=True))
-        outputs = {"logits": logits, **self._reading.best_spans(starts, ends, batch)}
+        outputs = {"logits": logits, **self.reading.best_spans(starts, ends, batch)}
         if isinstance(self._wish.loss_weights, LossWeightsSection):
             fixed = self._wish.loss_weights
-            return Losses(both @ both.new_tensor([fixed.classification, fixed.span]), outputs, parts)
+            return Losses(fixed.classification * both[:, 0] + fixed.span * both[:, 1], outputs, parts)
         weights = (-log_variances).exp()
         parts |= zip(_WEIGHTS, weights.unbind(dim=1), strict=True)
         return Losses((weights * both + log_variances / 2).sum(dim=1), outputs, parts)
@@ -143,29 +110,14 @@ class Joint(Task):
         """Return the class of each row and its probability, its answer, where it stands, and its probability."""
         return _prediction_rows(outputs, self.rows.reader, self.classes)
 
-    def data_facts(self) -> dict[str, Any]:
-        """Return the digest of all rows with their splits, the classes, their counts, and the tokenizer's digest."""
-        facts = self._table.facts()
-        return {**facts, "answered": self.rows.answered(), "fitted": {"tokenizer": self.rows.tokenizer.digest}}
-
-    def data_files(self) -> Iterable[DataFile]:
-        """Give the rows of all splits."""
-        return self._table.files()
-
     def package(self) -> dict[str, Any]:
-        """Return the architecture, the classes and the tokenizer with how it is used."""
+        """Return the architecture, the shape of the model, the classes, and the tokenizer with how it is used."""
         return {
-            **self._model.package(),
+            **super().package(),
             "joint": self._shape(),
-            "configs": self._model.configs,
+            "configs": self.text_model.configs,
             "classes": self.classes,
-            "reading": asdict(self._reading),
-            "tokenizer": self.rows.tokenizer.as_json,
         }
-
-    def write_package_files(self, folder: Path) -> None:
-        """Write the tokenizer as transformers reads it."""
-        self.rows.save_tokenizer(folder)
 
     @classmethod
     def unpack(cls, package: Mapping[str, Any]) -> tuple[nn.Module, Predict]:
