@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -381,3 +382,12 @@ def test_a_positive_class_of_three_is_refused(data: Path, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"data.positive_class: is set, but there are 3 classes"):
         task_of(tmp_path, {"data.positive_class": "spam"})
     assert task_of(tmp_path).metrics().names[-1] == "auroc"
+
+
+def test_workers_that_are_spawned_collate_the_same(data: Path) -> None:
+    """They get the task pickled."""
+    task = task_of(data, {"data.pair_column": "criterion"})
+    expected = batch_of(task, "train", 5)
+    dataset, collate = pickle.loads(pickle.dumps((task.datasets()["train"], task.collate)))
+    found = collate([dataset.load(index, None) for index in range(5)])
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
