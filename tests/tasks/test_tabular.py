@@ -95,13 +95,13 @@ def _few_pictures(quick_reports: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def classes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A classifier."""
-    return train(data, {"run.dir": str(tmp_path_factory.mktemp("classes")), "training.num_epochs": 15})
+    return train(data, {"run.dir": str(tmp_path_factory.mktemp("classes")), "training.num_epochs": 10})
 
 
 @pytest.fixture(scope="module")
 def values(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A regression."""
-    return train(data, {**VALUE, "run.dir": str(tmp_path_factory.mktemp("values")), "training.num_epochs": 15})
+    return train(data, {**VALUE, "run.dir": str(tmp_path_factory.mktemp("values")), "training.num_epochs": 10})
 
 
 # ---- batches and losses ----------------------------------------------------------------------------------------------
@@ -235,7 +235,11 @@ def test_a_table_with_bad_values_is_told_by_line(classes: Any, tmp_path: Path) -
         mltrain.load_model(classes.folder).predict(tmp_path / "new.csv")
 
 
-@pytest.mark.parametrize("overrides", [{}, {**VALUE, **TRANSFORMER}], ids=["classes, mlp", "values, transformer"])
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, pytest.param({**VALUE, **TRANSFORMER}, marks=pytest.mark.slow)],
+    ids=["classes, mlp", "values, transformer"],
+)
 def test_stopped_and_resumed_is_the_same_to_the_bit(data: Path, overrides: dict[str, Any], tmp_path: Path) -> None:
     straight = train(data, {**overrides, "checkpointing.every_n_steps": 2})
     stopped = train(data, {**overrides, "checkpointing.every_n_steps": 2, "callbacks": {"stop_at": {"step": 9}}})
@@ -260,7 +264,9 @@ def test_a_run_goes_on_with_the_rows_in_another_order_and_not_with_others(data: 
         mltrain.train(None, {"callbacks": {}}, resume=again.folder, verbose=False)
 
 
-@pytest.mark.parametrize("overrides", [CALM, {**VALUE, **CALM}], ids=["classes", "values"])
+@pytest.mark.parametrize(
+    "overrides", [pytest.param(CALM, marks=pytest.mark.slow), {**VALUE, **CALM}], ids=["classes", "values"]
+)
 def test_every_cut_of_a_window_gives_the_same_weights(data: Path, overrides: dict[str, Any]) -> None:
     plain = {
         "optimizer.name": "sgd", "optimizer.lr": 0.1, "training.num_epochs": 1, "training.max_grad_norm": None,
@@ -284,7 +290,11 @@ def test_every_cut_of_a_window_gives_the_same_weights(data: Path, overrides: dic
     assert largest_difference(found[0], found[1]) < 2e-6
 
 
-@pytest.mark.parametrize("overrides", [{}, {**VALUE, **TRANSFORMER}], ids=["classes, mlp", "values, transformer"])
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param({}, marks=pytest.mark.slow), {**VALUE, **TRANSFORMER}],
+    ids=["classes, mlp", "values, transformer"],
+)
 def test_every_trainer_trains_it(data: Path, overrides: dict[str, Any]) -> None:
     short = {**overrides, "training.num_epochs": 1}
     digests = {
@@ -301,7 +311,7 @@ def test_every_trainer_trains_it(data: Path, overrides: dict[str, Any]) -> None:
     assert math.isfinite(train(data, {**short, **private}).summary["test"]["loss"])
 
 
-@pytest.mark.parametrize("kind", ["classes", "values"])
+@pytest.mark.parametrize("kind", [pytest.param("classes", marks=pytest.mark.slow), "values"])
 def test_another_run_may_give_what_would_be_fitted(
     data: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
