@@ -8,7 +8,7 @@ from typing import Literal
 
 from mltrain.core.errors import ConfigError
 from mltrain.data.image_files import first_few, printable
-from mltrain.data.tables.columns import convert_number, is_missing_number
+from mltrain.data.tables.columns import convert_number, is_all_numbers, is_missing_number
 from mltrain.data.tables.table import Table
 
 __all__ = ["ColumnChoice", "ColumnNames", "choose_columns", "is_quantity"]
@@ -96,6 +96,8 @@ def is_quantity(texts: Sequence[str | None]) -> bool:
 
 def _by_content(table: Table, name: str) -> tuple[str | None, str | None]:
     """Return the key that a column belongs under, or None and why there is none."""
+    if is_all_numbers(table, name, "data"):
+        return "data.numeric", None
     texts = table.column(name, "data")
     known = [text for text in texts if not is_missing_number(text)]
     if not known:

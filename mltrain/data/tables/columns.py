@@ -18,21 +18,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mltrain.data.image_files import is_one_line, printable
+from mltrain.data.tables.plain_numbers import plain_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mltrain.data.tables.table import Table
 
-__all__ = ["Column", "ConvertedColumn", "TextValues", "convert", "convert_number", "convert_texts", "is_missing_number"]
+__all__ = [
+    "Column",
+    "ConvertedColumn",
+    "TextValues",
+    "convert",
+    "convert_number",
+    "convert_texts",
+    "is_all_numbers",
+    "is_missing_number",
+]
 
 ColumnKind = Literal["text", "label", "number", "category", "position"]
 
 _LONGEST_LABEL = 1000
 _NO_LABEL = {"", "nan", "<na>"}
 _NO_NUMBER = {"", "nan", "-nan", "<na>", "na", "n/a", "#n/a", "null", "none", "nil", "?", "-"}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,17 @@ def convert(table: Table, column: Column) -> ConvertedColumn:
     array = table.array(column.name, column.key)
     if column.kind == "text":
         return ConvertedColumn(TextValues(array), {} if column.may_be_missing else _blank_rows(array, column.name))
+    if column.kind == "number":
+        numbers = plain_numbers(array, _NO_NUMBER)
+        if numbers is not None and (column.may_be_missing or None not in numbers):
+            return ConvertedColumn(numbers, {})
     return convert_texts(array.to_pylist(), column)
+
+
+def is_all_numbers(table: Table, name: str, key: str) -> bool:
+    """Return whether a column holds plain numbers and gaps alone, and a number at all; where it is not sure: False."""
+    numbers = plain_numbers(table.array(name, key), _NO_NUMBER)
+    return numbers is not None and any(number is not None for number in numbers)
 
 
 def convert_texts(texts: Sequence[str | None], column: Column) -> ConvertedColumn:

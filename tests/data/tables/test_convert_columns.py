@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mltrain.data.tables.columns import Column, convert, convert_number, convert_texts
-from mltrain.data.tables.table import read_table
+from mltrain.data.tables.table import Table, read_table
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,33 @@ def test_texts_are_read_when_asked_for_and_blank_ones_are_missing(tmp_path: Path
     assert converted.values[1:3] == [None, None]
     assert sorted(converted.problems) == [1, 2]
     assert convert(table, Column("t", "data.t", "text", may_be_missing=True)).problems == {}
+
+
+TEXT = st.one_of(
+    st.floats().map(repr),
+    st.integers().map(str),
+    st.sampled_from(["", " NA ", "?", ".5", "5.", "+1", "1e999", "0x1", "1_0", "\u0661", " 7 ", "-", "1e5", "-0"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.none(), TEXT), min_size=1, max_size=6), st.booleans())
+def test_whole_columns_are_converted_as_single_texts_are(texts: list[str | None], may_be_missing: bool) -> None:
+    array = pa.chunked_array([pa.array(texts[:2], pa.string()), pa.array(texts[2:], pa.string())])
+    column = Column("c", "data.c", "number", may_be_missing)
+    whole, single = convert(cast("Table", _OneColumn(array)), column), convert_texts(texts, column)
+    assert whole.problems == single.problems
+    assert list(map(repr, whole.values)) == list(map(repr, single.values))
+
+
+class _OneColumn:
+    """As much of a table as `convert` asks for."""
+
+    def __init__(self, array: pa.ChunkedArray) -> None:
+        self._array = array
+
+    def array(self, name: str, key: str) -> pa.ChunkedArray:
+        return self._array
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
+from conftest import SHARED_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,6 +188,19 @@ def test_many_processes_may_read_at_once(tmp_path: Path, monkeypatch: pytest.Mon
         results = pool.map(_read, [file] * 6)
     assert all(result == [str(number) for number in range(20_000)] for result in results)
     assert len([path for path in (tmp_path / "cache" / "tables").iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.shared_data
+def test_the_sms_spam_collection_as_it_is_published() -> None:
+    file = SHARED_DATA / "sms_spam.tsv"
+    if not file.is_file():
+        pytest.skip(f"the messages are not at {file}")
+    table = read_table(file, LIST)
+    assert len(table) == 5574
+    assert Counter(table.column("label", "key")) == {"ham": 4827, "spam": 747}
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [f"{a}\t{b}" for a, b in zip(*values(table).values(), strict=True)] == lines
+    assert "sms_spam.tsv:283: the row cannot be read" in refused(file)
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), min_size=1).filter(str.strip)
