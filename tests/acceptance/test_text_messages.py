@@ -29,7 +29,8 @@ def head_commands(config: Path) -> list[list[str]]:
 
 
 def figures(run: str) -> dict[str, dict[str, float]]:
-    return json.loads(Path("runs", run, "summary.json").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, float]] = json.loads(Path("runs", run, "summary.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.mark.slow

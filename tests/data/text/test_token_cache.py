@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mltrain.data.text import token_cache
-from mltrain.data.text.encoding import Texts, TokenSettings
+from mltrain.data.text.encoding import Texts, TokenSettings, encoded
 from mltrain.data.text.token_cache import TokenArrays, token_arrays
 from mltrain.data.text.tokenizers import train_wordpiece
 
@@ -37,7 +37,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was tokenised, and not read."""
     seen: list[Any] = []
-    encoded = token_cache.encoded
 
     def note(*arguments: Any) -> Any:
         seen.append(arguments)
