@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -232,6 +233,22 @@ KINDS = {
 }
 
 
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What a test registers is gone after it: other tests list what is known."""
+    tables = [_table(kind) for kind in KINDS]
+    before = [dict(table._items) for table in tables]
+    yield
+    for table, items in zip(tables, before, strict=True):
+        table._items.clear()
+        table._items.update(items)
+
+
+def _table(kind: str) -> Registry[Any]:
+    return next(value for value in vars(import_module(KINDS[kind][0])).values() if isinstance(value, Registry))
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("mistake", ["1 / 0", "import a_package_that_is_not_there", "def broken(:"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plugin_of_any_kind_that_fails_names_its_file_and_line(kind: str, mistake: str) -> None:
@@ -245,9 +262,10 @@ def test_a_plugin_of_any_kind_that_fails_names_its_file_and_line(kind: str, mist
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_comes_from_installed_packages_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = next(value for value in vars(import_module(KINDS[kind][0])).values() if isinstance(value, Registry))
+    table = _table(kind)
     points = [
         EntryPoint("theirs", "collections:deque", table._group),
         EntryPoint("none", "no_such_module:x", table._group),
@@ -258,7 +276,7 @@ def test_every_kind_comes_from_installed_packages_too(kind: str, monkeypatch: py
         lambda group, name=None: [p for p in points if p.group == group and name in (None, p.name)],
     )
     assert table._group == f"mltrain.{kind.replace(' ', '_')}s"
-    assert table.get("theirs").__name__ == "deque"  # type: ignore[attr-defined]
+    assert table.get("theirs").__name__ == "deque"
     with pytest.raises(ConfigError, match=rf"{kind} 'none' cannot be imported from no_such_module:x \(ModuleNotFound"):
         table.get("none")
     table._items.pop("theirs")
