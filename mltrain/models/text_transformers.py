@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from mltrain.core.errors import ConfigError, one_line
+from mltrain.models.mean_pooling import mean_pooled
 from mltrain.models.pretrained_configs import config_elsewhere, without_checkpoint
 from mltrain.models.text_models import Head, register_text_model
 
@@ -22,7 +23,10 @@ _GIVEN = ("vocab_size", "pad_token_id", "max_position_embeddings")
 
 
 class TransformersTextModel:
-    """Builds the model of a configuration; its options are the arguments of transformers' configuration class.
+    """Builds the model of a configuration.
+
+    Its options are the arguments of transformers' configuration class, and `pooling` of classifiers: "own" (what
+    transformers' classifier takes of the encoder, most often the output at the first token) or "mean".
 
     Args:
         values: the configuration: `model_type`, and what differs from the defaults of its class.
@@ -54,7 +58,8 @@ class TransformersTextModel:
             and not name.startswith("_")
             and parameter.kind is not parameter.VAR_KEYWORD
         ]
-        return inspect.Signature(own)
+        pooling = inspect.Parameter("pooling", inspect.Parameter.KEYWORD_ONLY, default="own")
+        return inspect.Signature([*own, pooling])
 
     def __call__(
         self, head: Head, vocab_size: int, pad_id: int, num_labels: int, max_length: int, **options: Any
@@ -64,6 +69,7 @@ class TransformersTextModel:
 
         kind, auto, mapping = _classes(self._values.get("model_type"), head)
         arguments = {**self._values, **options, "num_labels": 2 if head == "question_answering" else num_labels}
+        pooling = arguments.pop("pooling", "own")
         if self._sized:
             arguments |= {"vocab_size": vocab_size, "pad_token_id": pad_id, "max_position_embeddings": max_length}
         try:
@@ -76,7 +82,11 @@ class TransformersTextModel:
         built = mapping[kind]
         # A pooler that nothing stands on would have no gradient.
         takes_pooler = head == "encoder" and "add_pooling_layer" in inspect.signature(built.__init__).parameters
-        model: nn.Module = auto.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+        model: nn.Module
+        if pooling == "own":
+            model = auto.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+        else:
+            model = _pooled(pooling, head, config)
         _check_positions(model, max_length)
         return model
 
@@ -112,6 +122,23 @@ def _classes(model_type: Any, head: Head) -> tuple[Any, Any, Any]:
     if model_type not in CONFIG_MAPPING or CONFIG_MAPPING[model_type] not in mapping:
         raise _unknown(model_type, what)
     return CONFIG_MAPPING[model_type], auto, mapping
+
+
+def _pooled(pooling: Any, head: Head, config: Any) -> nn.Module:
+    """Return a classifier with pooling of ours. A package builds it again by the configuration, which tells it."""
+    from transformers import MODEL_MAPPING
+
+    if pooling != "mean":
+        raise ConfigError(
+            f"is {pooling!r}", where="model.options.pooling", fix="Set it to mean, or to own: the model's own."
+        )
+    if head != "sequence_classification":
+        raise ConfigError(
+            "is of classifiers, and this model is none", where="model.options.pooling", fix="Leave it out."
+        )
+    config.pooling = pooling
+    model: nn.Module = mean_pooled(MODEL_MAPPING[type(config)])(config)
+    return model
 
 
 def _unknown(model_type: Any, what: str) -> ConfigError:

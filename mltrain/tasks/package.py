@@ -78,7 +78,7 @@ def save_model(
         pretrained_config.save_pretrained(folder)
         # A model from a folder or from the hub is built again without either.
         facts["pretrained_config"] = read_json(folder / "config.json")
-        if adapted or has_lora(module):
+        if adapted or has_lora(module) or _is_ours(module):
             (folder / "config.json").unlink()
     if adapted:
         facts["adapted_for_privacy"] = True
@@ -157,6 +157,11 @@ def _filled(path: Path, facts: Mapping[str, Any], module: nn.Module, predict: Pr
         raise CheckpointError("the weights have changed", where=str(path / _WEIGHTS), fix=_AGAIN)
     module.eval()
     return PackedModel(module, predict, facts)
+
+
+def _is_ours(module: nn.Module) -> bool:
+    """Return whether a model's class is one that no other library has."""
+    return built_class(module).__module__.startswith("mltrain.")
 
 
 def _portable(plugins: Sequence[str]) -> list[str]:

@@ -75,12 +75,14 @@ def test_a_ready_configuration_trains_and_its_package_predicts(config: str, over
     assert result.summary["status"] == "completed"
     rows = mltrain.load_model(result.folder).predict(["win 7 now", "see you at 8 now"])
     assert {row["class"] for row in rows} <= {"ham", "spam"}
+    own_layers = "model.lora" in overrides or config == "sms_spam_private"
+    assert (result.folder / "model" / "config.json").exists() == (not own_layers)
     learned = load_file(result.folder / "model" / "model.safetensors")
     published = load_file(Path("weights/all-minilm-l6-v2/model.safetensors"))
     base = ".base_layer" if "model.lora" in overrides else ""
     kept = torch.equal(
         learned[f"bert.encoder.layer.0.output.dense{base}.weight"], published["encoder.layer.0.output.dense.weight"]
     )
-    assert kept == (config == "sms_spam_private" or "model.lora" in overrides)
+    assert kept == own_layers
     norm = torch.equal(learned["bert.embeddings.LayerNorm.weight"], published["embeddings.LayerNorm.weight"])
     assert norm == ("model.lora" in overrides)
