@@ -283,28 +283,27 @@ def test_other_trainers(data: Path) -> None:
     assert half.summary["model_digest"] != standard.summary["model_digest"]
 
 
+PRIVATE = {
+    "data.length_bucketing": True,
+    "training.num_epochs": 1,
+    "training.trainer_type": "dp",
+    "training.dp": {"target_epsilon": 8.0},
+}
+
+
+def test_a_vocabulary_of_private_texts_must_be_accepted(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the tokenizer would be computed from the training data without noise"):
+        train(data, PRIVATE, CNN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ghost", "hooks"])
 @pytest.mark.parametrize(
-    ("model", "mode"),
-    [
-        (CNN, "ghost"),
-        pytest.param(CNN, "hooks", marks=pytest.mark.slow),
-        pytest.param(BERT, "ghost", marks=pytest.mark.slow),
-        pytest.param(BERT, "hooks", marks=pytest.mark.slow),
-        pytest.param({"architecture": "bert_mini"}, "ghost", marks=pytest.mark.slow),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value["architecture"],
+    "model", [CNN, BERT, {"architecture": "bert_mini"}], ids=lambda model: str(model["architecture"])
 )
 def test_private_training(data: Path, model: dict[str, Any], mode: str) -> None:
-    """Its draws are Poisson's, whatever the lengths are. The vocabulary is not covered, which must be accepted."""
-    overrides = {
-        "data.length_bucketing": True,
-        "training.num_epochs": 1,
-        "training.trainer_type": "dp",
-        "training.dp": {"target_epsilon": 8.0, "grad_sample_mode": mode},
-    }
-    with pytest.raises(ConfigError, match=r"the tokenizer would be computed from the training data without noise"):
-        train(data, overrides, model)
-    overrides["training.dp.accept_fitted_leak"] = True
+    """Its draws are Poisson's, whatever the lengths are."""
+    overrides = {**PRIVATE, "training.dp.grad_sample_mode": mode, "training.dp.accept_fitted_leak": True}
     done = train(data, overrides, model)
     assert done.summary["privacy"]["epsilon"] <= 8
     (row,) = mltrain.load_model(done.folder).predict("win a prize")
