@@ -32,8 +32,11 @@ README = ROOT / "README.md"
 SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling", "training")]
 # Ten seconds and more each; those of get started and the README are read first.
 LONG_PAGES = [
-    DOCS / f"{name}.md" for name in ("callbacks", "metrics", "python", "resuming", "run-folder", "tracking", "training")
-]
+    DOCS / f"{name}.md"
+    for name in (
+        "callbacks", "extending", "fine-tuning", "metrics", "python", "resuming", "run-folder", "tracking", "training",
+    )
+]  # fmt: skip
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
