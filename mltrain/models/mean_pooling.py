@@ -25,11 +25,11 @@ def mean_pooled(encoder: type[Any]) -> type[Any]:
     from transformers import PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    family = next(kind for kind in encoder.__mro__[1:] if issubclass(kind, PreTrainedModel))
+    family: Any = next(kind for kind in encoder.__mro__[1:] if issubclass(kind, PreTrainedModel))
     # A pooler that nothing stands on would have no gradient.
     takes_pooler = "add_pooling_layer" in inspect.signature(encoder.__init__).parameters
 
-    class MeanPooledClassifier(family):
+    class MeanPooledClassifier(family):  # type: ignore[misc]
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             base = encoder(config, **({"add_pooling_layer": False} if takes_pooler else {}))
