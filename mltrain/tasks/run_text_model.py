@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mltrain.core.logging import log
 from mltrain.models.lora import LoraSection, add_lora, choose_trained
 from mltrain.models.pretrained_configs import portable_name
 from mltrain.models.text_models import (
@@ -41,6 +43,8 @@ class RunTextModel:
         self.configs: dict[str, dict[str, Any] | None] = {}
         self._wanted = section.weights
         self._identity: Mapping[str, str] | None = None
+        if section.weights is None and (Path(section.architecture) / "model.safetensors").is_file():
+            log.warning("The weights in %s are not used; model.weights: DEFAULT takes them.", section.architecture)
 
     def build(
         self, head: Head, tokenizer: PreTrainedTokenizerFast, *, max_length: int, num_labels: int = 2
