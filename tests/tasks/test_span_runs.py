@@ -12,11 +12,12 @@ from span_tables import span_config, span_rows, write_span_table
 
 import mltrain
 from mltrain.core.errors import DataError
+from mltrain.workflows import session
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
-@pytest.fixture(scope="module", params=["span_extraction", "joint"])
+@pytest.fixture(scope="module", params=[pytest.param("span_extraction", marks=pytest.mark.slow), "joint"])
 def setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The configuration of a task on 60 rows, and a run of it that nothing disturbed."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -25,7 +26,9 @@ def setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "joint":
         config["model"]["loss_weights"] = "uncertainty"
     config["data"]["length_bucketing"] = True
-    return config, mltrain.train(config, {}, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "draw_curves", lambda *_, **__: None)
+        return config, mltrain.train(config, {}, verbose=False)
 
 
 def test_stopped_and_resumed_has_the_same_bits(setting: Any) -> None:
@@ -67,6 +70,7 @@ def test_every_cut_of_a_window_gives_one_gradient(setting: Any) -> None:
     assert largest_difference(*found) < 2e-6
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(setting: Any) -> None:
     config, straight = setting
     mixed = mltrain.train(config, {"training.trainer_type": "mixed_precision"}, verbose=False)
