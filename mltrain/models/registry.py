@@ -21,6 +21,7 @@ __all__ = [
     "cannot_be_built",
     "check_options",
     "logits_of",
+    "published_by",
     "published_weights",
     "refuse_elsewhere",
     "register_image_model",
@@ -107,7 +108,12 @@ def published_weights(architecture: str) -> str:
     Raises:
         ConfigError: there are none.
     """
-    published: str | None = getattr(_builder(architecture), "published", None)
+    return published_by(_builder(architecture), architecture)
+
+
+def published_by(builder: Callable[..., nn.Module], architecture: str) -> str:
+    """Return where the weights of what a builder builds were published; raises ConfigError where none were."""
+    published: str | None = getattr(builder, "published", None)
     if published is None:
         raise ConfigError(
             f"{architecture} has no published weights", where="model.weights", fix="Set it to null, or to a path."

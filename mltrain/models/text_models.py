@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import Registry
-from mltrain.models.registry import cannot_be_built, check_options
+from mltrain.models.registry import cannot_be_built, check_options, published_by
 from mltrain.models.structure import built_class
 
 __all__ = [
@@ -108,12 +108,7 @@ def published_text_weights(architecture: str) -> str:
     Raises:
         ConfigError: there are none.
     """
-    published: str | None = getattr(_builder(architecture), "published", None)
-    if published is None:
-        raise ConfigError(
-            f"{architecture} has no published weights", where="model.weights", fix="Set it to null, or to a path."
-        )
-    return published
+    return published_by(_builder(architecture), architecture)
 
 
 def text_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
