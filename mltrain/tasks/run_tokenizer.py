@@ -53,7 +53,8 @@ class RunTokenizer:
         if self._kept is not None:
             return tokenizer_from_json(self._kept)
         if not self.is_trained:
-            return load_tokenizer(self._wish)
+            named_by = "model.tokenizer" if self._section.tokenizer else "model.architecture"
+            return load_tokenizer(self._wish, named_by)
         section = self._section
         made = train_wordpiece(
             self._training_texts(),

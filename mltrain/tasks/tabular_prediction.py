@@ -13,6 +13,7 @@ from torch import nn
 
 from mltrain.core.errors import DataError
 from mltrain.core.registry import nearest
+from mltrain.data.image_files import printable
 from mltrain.data.tables.columns import Column, ConvertedColumn, convert, convert_texts
 from mltrain.data.tables.sound_rows import row_problems
 from mltrain.data.tables.table import read_table
@@ -57,6 +58,12 @@ class TabularPredictor:
 
     def _of_table(self, file: Path) -> tuple[dict[str, Sequence[Any]], int]:
         table = read_table(file)
+        if lacking := [column.name for column in self._columns if column.name not in table.columns]:
+            raise DataError(
+                f"has no column '{printable(lacking[0])}', which the model takes",
+                where=printable(str(file)),
+                fix="Give a table with the columns that the model was trained on.",
+            )
         converted = {column.name: convert(table, column) for column in self._columns}
         wrong = {row: problem for column in converted.values() for row, problem in column.problems.items()}
         if problems := row_problems(table, wrong):

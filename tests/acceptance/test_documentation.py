@@ -34,7 +34,9 @@ SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling",
 LONG_PAGES = [
     DOCS / f"{name}.md"
     for name in (
-        "callbacks", "extending", "fine-tuning", "metrics", "python", "resuming", "run-folder", "tracking", "training",
+        "callbacks", "distributed-charges", "extending", "fine-tuning", "joint", "metrics", "multimodal-autoencoder",
+        "python", "resuming", "run-folder", "span-extraction", "tables", "tabular", "text-classification", "tracking",
+        "training",
     )
 ]  # fmt: skip
 PAGES = [README, *sorted(DOCS.glob("*.md"))]

@@ -88,7 +88,10 @@ def refuse_rows(table: Table, problems: Mapping[int, str], skip: str = SKIP) -> 
         skip: what leaves such rows out.
     """
     if shown := row_problems(table, problems):
-        raise DataError(shown[0], problems=[*shown, f"{table.name}: {skip} leaves such rows out."])
+        what = f"{skip} leaves such rows out."
+        if len(problems) == len(table):
+            what = "No row is as it must be: another column may be meant, or another kind of it."
+        raise DataError(shown[0], problems=[*shown, f"{table.name}: {what}"])
 
 
 def row_problems(table: Table, problems: Mapping[int, str]) -> list[str]:

@@ -40,7 +40,9 @@ def answer_problem(context: str, answer: str | None, start: int | None, end: int
     assert start is not None
     if not answer.strip():
         return "has an answer of nothing but blanks"
-    found = context[start : start + len(answer)] if start >= 0 else ""
+    if not 0 <= start < len(context):
+        return f"the answer {_short(answer)} cannot begin at character {start}: the text has {len(context)}, from 0 on"
+    found = context[start : start + len(answer)]
     if found != answer:
         return f"the answer {_short(answer)} is not at character {start}, where {_short(found)} stands"
     if end not in (None, -1, start + len(answer)):

@@ -77,8 +77,12 @@ def train_wordpiece(
     return _wrapped(alike(raw.get_vocab()), dict(_special_names()))
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
+def load_tokenizer(source: str, key: str = _KEY) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a folder that `save_pretrained` wrote, or of a hub name. No code is fetched.
+
+    Args:
+        source: the folder or name.
+        key: the key of the configuration that names it.
 
     Raises:
         ConfigError: there is none, or none that gives the positions of tokens in the text, or it has no padding.
@@ -94,19 +98,22 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(str(found) if path.is_dir() else source)
     except Exception as error:  # whatever a file, a network or a token may be wrong with
         fetch = "" if path.is_dir() else f", or where there is a network run `hf download {source} --local-dir FOLDER`"
+        why = "it is no folder here, and the hub does not give it"
+        if path.is_dir():
+            why = one_line(error)[:200] if (found / "tokenizer.json").is_file() else "it has no tokenizer.json"
         raise ConfigError(
-            f"{source} gives no tokenizer ({one_line(error)[:200]})",
-            where=_KEY,
-            fix=f"Name a folder that holds tokenizer.json, or set it to wordpiece{fetch}.",
+            f"{source} gives no tokenizer: {why}",
+            where=key,
+            fix=f"Name a folder that holds tokenizer.json, or set model.tokenizer to wordpiece{fetch}.",
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigError(
             f"the tokenizer of {source} is a {type(tokenizer).__name__}, which has no tokenizer.json",
-            where=_KEY,
-            fix="Convert it to a fast tokenizer, or set it to wordpiece.",
+            where=key,
+            fix="Convert it to a fast tokenizer, or set model.tokenizer to wordpiece.",
         )
     if tokenizer.pad_token_id is None:
-        raise ConfigError(f"the tokenizer of {source} has no padding token", where=_KEY, fix="Name another.")
+        raise ConfigError(f"the tokenizer of {source} has no padding token", where=key, fix="Name another.")
     return tokenizer
 
 
