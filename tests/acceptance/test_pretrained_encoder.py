@@ -86,3 +86,19 @@ def test_a_ready_configuration_trains_and_its_package_predicts(config: str, over
     assert kept == own_layers
     norm = torch.equal(learned["bert.embeddings.LayerNorm.weight"], published["embeddings.LayerNorm.weight"])
     assert norm == ("model.lora" in overrides)
+
+
+@pytest.mark.slow
+def test_the_ready_configuration_of_spans_trains_and_its_package_answers(encoder: Path, quick_reports: None) -> None:
+    rows = [f"win {n} now,spam,{n},4,{4 + len(str(n))}" if n % 2 else f"see you at {n},ham,,-1,-1" for n in range(40)]
+    Path("data/sms_evidence").mkdir(parents=True)
+    table = Path("data/sms_evidence/sms_evidence.csv")
+    table.write_text("\n".join(["text,label,evidence,evidence_start,evidence_end", *rows]) + "\n", encoding="utf-8")
+    split_rows(table, label="label", content=["text"], folds=5)
+    Path("weights").mkdir()
+    Path("weights/all-minilm-l6-v2").symlink_to(encoder)
+    settings = {**QUIET, "training.num_epochs": 1, "run.name": "it"}
+    result = mltrain.train(ROOT / "configs" / "sms_evidence_pretrained.yaml", settings, verbose=False)
+    assert result.summary["status"] == "completed"
+    (row,) = mltrain.load_model(result.folder).predict("win 7 now")
+    assert row["answer"] in "win 7 now"
