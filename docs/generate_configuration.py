@@ -31,8 +31,9 @@ def reference() -> str:
     """Return the page."""
     parts = [HEAD, *_section(Config, "")]
     for task in TASKS.names():
-        if task not in _OF_SCRIPTS:
-            kind = TASKS.get(task)
+        kind = TASKS.get(task)
+        # Plugins may have registered theirs in this process.
+        if kind.__module__.startswith("mltrain.tasks.") and task not in _OF_SCRIPTS:
             parts += [f"\n## Task `{task}`"]
             parts += _additions(kind.data_section, DataSection, "data")
             parts += _additions(kind.model_section, ModelSection, "model")
