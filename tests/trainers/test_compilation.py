@@ -233,9 +233,14 @@ def test_inductor_equals_plain_and_resumes_to_the_same_bits_with_an_empty_cache(
         assert result.returncode == 0, result.stderr
         return tmp_path / "runs" / name
 
-    plain, same = run("plain", overrides), run("same", compiled)
+    programs = tmp_path / "cache-True"
+    plain = run("plain", overrides)
+    assert not list(programs.rglob("*.so"))
+    same = run("same", compiled)
+    # Whether the bits differ is the processor's matter, so the programs themselves show that they were compiled.
+    assert list(programs.rglob("*.so"))
     # bfloat16 has 8 bits; the programs keep more of them between operations.
-    assert 0 < largest_difference(weights(plain), weights(same)) < (1e-6 if trainer == "standard" else 1e-3)
+    assert largest_difference(weights(plain), weights(same)) < (1e-6 if trainer == "standard" else 1e-3)
     straight = run("straight", dropping)
     stopped = run("stopped", {**dropping, "callbacks": {"stop_at": {"step": 4}}})
     assert read_json(stopped / "summary.json")["status"] == "interrupted"
