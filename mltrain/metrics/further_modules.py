@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import warnings
@@ -17,7 +18,14 @@ from mltrain.core.logging import log
 from mltrain.core.plugins import line_of
 from mltrain.metrics.module_loading import KEY, load_module
 
-__all__ = ["FurtherModules", "Inputs", "classification_modules", "regression_modules"]
+__all__ = [
+    "FurtherModules",
+    "Inputs",
+    "classification_modules",
+    "of_texts",
+    "regression_modules",
+    "text_modules",
+]
 
 Inputs = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -105,6 +113,32 @@ def regression_modules(modules: Sequence[str], taken: Collection[str]) -> Furthe
     """Return modules for `predictions` and `references`, numbers (N,)."""
     example = {"predictions": np.array([0.5, 1.0, 2.0, 2.5]), "references": np.array([0.0, 1.0, 2.0, 3.0])}
     return _once(modules, example, taken, ("regression",))
+
+
+def text_modules(modules: Sequence[str], taken: Collection[str]) -> FurtherModules:
+    """Return modules for `predictions` and `references`, N texts each; "" says that there is none."""
+    example = {
+        "predictions": ["the first answer", "another one", "", "a fourth"],
+        "references": ["the first answer", "one", "", ""],
+    }
+    return _once(modules, example, taken, ("text",))
+
+
+def of_texts(name: str) -> bool:
+    """Return whether the predictions that a module takes are texts.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    return _of_texts(name, Path.cwd())
+
+
+@functools.cache
+def _of_texts(name: str, _working_folder: Path) -> bool:
+    features = load_module(name).features
+    # A list: any one of them will do.
+    kinds = features if isinstance(features, list) else [features]
+    return any(getattr(kind.get("predictions"), "dtype", None) == "string" for kind in kinds)
 
 
 _MADE: dict[Hashable, FurtherModules] = {}

@@ -15,6 +15,7 @@ from mltrain.config.schema import Config
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 from mltrain.data.text.tokenizers import tokenizer_from_json
+from mltrain.metrics.further_modules import of_texts
 from mltrain.models.joint_text import JointOutput, build_joint_model
 from mltrain.models.text_models import Head
 from mltrain.models.windowed import over_windows
@@ -52,6 +53,7 @@ class Joint(WindowedTask):
     data_section = JointDataSection
     model_section = JointModelSection
     headline: ClassVar[tuple[str, str]] = ("val/score", "max")
+    takes_evaluation_modules: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         assert isinstance(config.data, JointDataSection)
@@ -95,9 +97,11 @@ class Joint(WindowedTask):
 
     def metrics(self) -> Metrics:
         """Return the metrics of both tasks and their score."""
+        further = self.config.evaluation.metrics
+        of_classes = [name for name in further if not of_texts(name)]
         return JointMetrics(
-            ScoredClassification(self.classes, positive=self._data.positive_class),
-            SpanMetrics(self.rows),
+            ScoredClassification(self.classes, positive=self._data.positive_class, further=of_classes),
+            SpanMetrics(self.rows, [name for name in further if name not in of_classes]),
             self._wish.score_weights,
         )
 

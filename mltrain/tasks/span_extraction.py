@@ -38,6 +38,7 @@ class SpanExtraction(WindowedTask):
     data_section = SpanDataSection
     model_section = TextModelSection
     headline: ClassVar[tuple[str, str]] = ("val/f1", "max")
+    takes_evaluation_modules: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, label=None)
@@ -56,7 +57,7 @@ class SpanExtraction(WindowedTask):
 
     def metrics(self) -> Metrics:
         """Return SQuAD's exact match and F1."""
-        return SpanMetrics(self.rows)
+        return SpanMetrics(self.rows, self.config.evaluation.metrics)
 
     def predictions(self, outputs: Any) -> list[dict[str, Any]]:
         """Return the answer of each row, where it stands in the text, and its probability."""

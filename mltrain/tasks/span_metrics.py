@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mltrain.data.loader import Batch
 from mltrain.data.text.answers import NO_ANSWER
+from mltrain.metrics.further_modules import text_modules
 from mltrain.metrics.squad import squad_figures
 from mltrain.tasks.base import Metrics
 from mltrain.tasks.gathered_rows import GatheredRows
@@ -24,15 +25,17 @@ class SpanMetrics(Metrics):
 
     Args:
         table: the texts and their answers.
+        further: evaluate modules of the user's, `evaluation.metrics`: they are fed with the answers as texts.
     """
 
-    def __init__(self, table: SpanRows) -> None:
+    def __init__(self, table: SpanRows, further: Sequence[str] = ()) -> None:
         self._table = table
         self._rows = GatheredRows("rows", "window", "first", "last")
-        further = (
-            ("exact_match_answered", "f1_answered", "no_answer_accuracy") if NO_ANSWER in table.used_spans() else ()
-        )
-        self.names = ("exact_match", "f1", *further)
+        self._divided = NO_ANSWER in table.used_spans()
+        divided = ("exact_match_answered", "f1_answered", "no_answer_accuracy") if self._divided else ()
+        own = ("exact_match", "f1", *divided)
+        self._further = text_modules(further, own) if further else None
+        self.names = own if self._further is None else own + self._further.names
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in what `best_spans` gives of a batch."""
@@ -40,24 +43,21 @@ class SpanMetrics(Metrics):
 
     def compute(self) -> dict[str, float]:
         """Return the figures."""
-        reader, spans = self._table.reader, self._table.spans
-        predictions: list[str] = []
-        answers: list[list[str]] = []
-        for row, *place in zip(*(column.tolist() for column in self._rows.columns().values()), strict=True):
-            context, (begin, end) = reader.contexts[row], spans[row]
-            predictions.append(reader.text(row, *place))
-            answers.append([] if (begin, end) == NO_ANSWER else [context[begin:end]])
+        predictions, answers = self._texts()
         found = squad_figures(predictions, answers)
-        if "no_answer_accuracy" not in self.names:
-            return found
-        answered, unanswered = (
-            squad_figures(*_chosen(predictions, answers, has_answer=wanted)) for wanted in (True, False)
-        )
-        return found | {
-            "exact_match_answered": answered["exact_match"],
-            "f1_answered": answered["f1"],
-            "no_answer_accuracy": unanswered["exact_match"],
-        }
+        if self._divided:
+            answered, unanswered = (
+                squad_figures(*_chosen(predictions, answers, has_answer=wanted)) for wanted in (True, False)
+            )
+            found |= {
+                "exact_match_answered": answered["exact_match"],
+                "f1_answered": answered["f1"],
+                "no_answer_accuracy": unanswered["exact_match"],
+            }
+        if self._further is not None:
+            references = [texts[0] if texts else "" for texts in answers]
+            found |= self._further.compute({"predictions": predictions, "references": references})
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return the places that were predicted."""
@@ -66,6 +66,17 @@ class SpanMetrics(Metrics):
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add places."""
         self._rows.merge(state)
+
+    def _texts(self) -> tuple[list[str], list[list[str]]]:
+        """Return what was predicted for each row, and its right answer; an empty list where it has none."""
+        reader, spans = self._table.reader, self._table.spans
+        predictions: list[str] = []
+        answers: list[list[str]] = []
+        for row, *place in zip(*(column.tolist() for column in self._rows.columns().values()), strict=True):
+            context, (begin, end) = reader.contexts[row], spans[row]
+            predictions.append(reader.text(row, *place))
+            answers.append([] if (begin, end) == NO_ANSWER else [context[begin:end]])
+        return predictions, answers
 
 
 def _chosen(predictions: list[str], answers: list[list[str]], *, has_answer: bool) -> tuple[list[str], list[list[str]]]:

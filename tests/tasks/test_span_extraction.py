@@ -221,3 +221,66 @@ def test_what_cannot_be_is_told_before_training(folder: Path, overrides: dict[st
 def test_a_misspelt_key_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="stride"):
         mltrain.train(span_config(folder, "span_extraction"), {"data.strid": 3}, verbose=False)
+
+
+EXACT = """import datasets
+import evaluate
+
+
+class Lengths(evaluate.Metric):
+    def _info(self):
+        texts = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+        lists = {**texts, "references": datasets.Sequence(datasets.Value("string"))}
+        features = [datasets.Features(texts), datasets.Features(lists)]
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        equal = [predicted == right for predicted, right in zip(predictions, references)]
+        return {"same": sum(equal) / len(equal), "letters": sum(map(len, references)), "exact_match": 0.0}
+"""
+KAPPA = """import datasets
+import evaluate
+
+
+class Agreement(evaluate.Metric):
+    def _info(self):
+        columns = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+        return evaluate.MetricInfo(description="", citation="", features=datasets.Features(columns))
+
+    def _compute(self, predictions, references):
+        return {"agreement": sum(a == b for a, b in zip(predictions, references)) / len(references)}
+"""
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_modules_of_the_users_are_fed_with_answers_as_texts(folder: Path, tmp_path: Path, name: str) -> None:
+    """Of both tasks, one of texts gets the answers and one of numbers the classes."""
+    (tmp_path / "lengths.py").write_text(EXACT)
+    (tmp_path / "agreement.py").write_text(KAPPA)
+    modules, before = [str(tmp_path / "lengths.py")], ""
+    if name == "joint":
+        modules, before = [*modules, str(tmp_path / "agreement.py")], "span_"
+    task = task_of(folder, {"evaluation.metrics": modules}, name)
+    batch = batch_of(task, "train", list(range(12)))
+    metrics, outputs = task.metrics(), task.losses(task.build_model().eval(), batch).outputs
+    metrics.update(outputs, batch)
+    found = metrics.compute()
+    assert set(found) == set(metrics.names)
+    right = [span_rows(60)[number]["answer"] for number in batch["rows"].tolist()]
+    predicted = [row["answer"] for row in task.predictions(outputs)]
+    assert found[f"{before}letters"] == sum(map(len, right)) > 0
+    assert found[f"{before}same"] == pytest.approx(sum(map(str.__eq__, predicted, right)) / 12)
+    assert found[f"{before}lengths_exact_match"] == 0.0
+    assert ("classification_agreement" in found) == (name == "joint")
+    if name == "joint":
+        assert found["classification_agreement"] == found["classification_accuracy"]
+
+
+def test_a_module_of_numbers_is_refused_where_there_are_texts_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "agreement.py").write_text(KAPPA)
+    with pytest.raises(ConfigError, match=r"evaluation\.metrics: .*agreement\.py, tried on made predictions, raises"):
+        mltrain.train(
+            span_config(folder, "span_extraction"),
+            {"evaluation.metrics": [str(tmp_path / "agreement.py")]},
+            verbose=False,
+        )
