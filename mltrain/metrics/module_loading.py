@@ -13,6 +13,7 @@ from typing import Any
 from mltrain.core.errors import ConfigError, one_line
 from mltrain.core.logging import log
 from mltrain.core.plugins import import_own_file
+from mltrain.core.quiet_library import quiet
 
 __all__ = ["KEY", "load_module"]
 
@@ -82,7 +83,7 @@ def _from_hub(name: str) -> Any:
         with (
             _telling(f"{name!r} cannot be set up", fix="Install what it needs, or take it out."),
             _set(evaluate.config, wanted),
-            _silent(evaluate.logging),
+            quiet(evaluate.logging),
         ):
             return evaluate.load(name, keep_in_memory=True, seed=0)
     except ConfigError as error:
@@ -121,17 +122,3 @@ def _set(target: Any, values: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         vars(target).update(before)
-
-
-@contextlib.contextmanager
-def _silent(logging: Any) -> Iterator[None]:
-    """Keep evaluate from warnings and progress bars."""
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

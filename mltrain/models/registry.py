@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,16 +11,13 @@ import torch
 from torch import nn
 
 from mltrain.core.errors import ConfigError
-from mltrain.core.plugins import plugin_place
-from mltrain.core.registry import Registry, nearest
+from mltrain.core.registry import Registry
+from mltrain.models.building import build_with_options, published_by
 
 __all__ = [
     "IMAGE_MODELS",
     "build_image_model",
-    "cannot_be_built",
-    "check_options",
     "logits_of",
-    "published_by",
     "published_weights",
     "refuse_elsewhere",
     "register_image_model",
@@ -85,11 +81,9 @@ def build_image_model(
         builder: Builder = importlib.import_module(_TRANSFORMERS).TransformersModel(config)
         return builder(num_classes=num_classes, channels=channels, image_size=image_size)
     builder = _builder(architecture)
-    check_options(architecture, builder, options, given=_GIVEN)
-    try:
-        return builder(num_classes=num_classes, channels=channels, image_size=image_size, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise cannot_be_built(architecture, error) from error
+    return build_with_options(
+        architecture, builder, options, num_classes=num_classes, channels=channels, image_size=image_size
+    )
 
 
 def refuse_elsewhere(architecture: str) -> None:
@@ -111,16 +105,6 @@ def published_weights(architecture: str) -> str:
     return published_by(_builder(architecture), architecture)
 
 
-def published_by(builder: Callable[..., nn.Module], architecture: str) -> str:
-    """Return where the weights of what a builder builds were published; raises ConfigError where none were."""
-    published: str | None = getattr(builder, "published", None)
-    if published is None:
-        raise ConfigError(
-            f"{architecture} has no published weights", where="model.weights", fix="Set it to null, or to a path."
-        )
-    return published
-
-
 def logits_of(output: Any) -> torch.Tensor:
     """Return the logits: transformers' models give an object that holds them, plain modules the tensor itself.
 
@@ -138,9 +122,6 @@ def logits_of(output: Any) -> torch.Tensor:
     return output
 
 
-_GIVEN = ("num_classes", "channels", "image_size")
-
-
 def _builder(architecture: str) -> Builder:
     """Return the builder of a known name, or of one that says where the model comes from."""
     if "/" in architecture or "\\" in architecture or architecture not in IMAGE_MODELS.names():
@@ -151,27 +132,3 @@ def _builder(architecture: str) -> Builder:
         if elsewhere is not None:
             return elsewhere
     return IMAGE_MODELS.get(architecture)
-
-
-def cannot_be_built(architecture: str, error: Exception) -> ConfigError:
-    """Return what to tell of a builder that failed: its options are wrong, or, where it is a plugin's, its code."""
-    place = plugin_place(error)
-    if place is not None:
-        what = f"{architecture} cannot be built ({type(error).__name__}: {error})"
-        return ConfigError(what, where=place, fix="Mend the plugin, or correct model.options.")
-    return ConfigError(f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options.")
-
-
-def check_options(
-    architecture: str, builder: Callable[..., nn.Module], options: Mapping[str, Any], *, given: tuple[str, ...]
-) -> None:
-    """Raise ConfigError for an option that a builder does not take; `given` are the arguments that are no options."""
-    parameters = inspect.signature(builder).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [name for name in parameters if name not in given]
-    for name in options:
-        if name not in known:
-            close = nearest(name, known)
-            hint = f"Did you mean {close}?" if close else f"It takes: {', '.join(known) or 'no options'}."
-            raise ConfigError(f"{architecture} has no option {name!r}", where=f"model.options.{name}", fix=hint)

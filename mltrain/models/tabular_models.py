@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltrain.core.registry import Registry
-from mltrain.models.registry import cannot_be_built, check_options
+from mltrain.models.building import build_with_options
 
 __all__ = ["TABULAR_MODELS", "TabularMLP", "TabularTransformer", "build_tabular_model", "register_tabular_model"]
 
@@ -24,7 +24,6 @@ Builder = Callable[..., nn.Module]
 training did not have.
 """
 
-_GIVEN = ("num_numbers", "sizes", "num_outputs")
 _WIDEST_CATEGORY = 32
 
 TABULAR_MODELS: Registry[Builder] = Registry(
@@ -46,11 +45,9 @@ def build_tabular_model(
         ConfigError: unknown architecture, or an option that it does not take.
     """
     builder = TABULAR_MODELS.get(architecture)
-    check_options(architecture, builder, options, given=_GIVEN)
-    try:
-        return builder(num_numbers=num_numbers, sizes=list(sizes), num_outputs=num_outputs, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise cannot_be_built(architecture, error) from error
+    return build_with_options(
+        architecture, builder, options, num_numbers=num_numbers, sizes=list(sizes), num_outputs=num_outputs
+    )
 
 
 class TabularMLP(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.registry import Registry
-from mltrain.models.registry import cannot_be_built, check_options, published_by
+from mltrain.models.building import build_with_options, published_by
 from mltrain.models.structure import built_class
 
 __all__ = [
@@ -41,7 +41,6 @@ A builder may have an attribute `published`: the hub name or folder of the weigh
 """
 
 _TRANSFORMERS = "mltrain.models.text_transformers"
-_GIVEN = ("head", "vocab_size", "pad_id", "num_labels", "max_length")
 TEXT_MODELS: Registry[TextBuilder] = Registry(
     "text model",
     builtin={"bert_mini": _TRANSFORMERS, "bert_tiny": _TRANSFORMERS, "cnn_text": "mltrain.models.text_cnn"},
@@ -85,11 +84,7 @@ def build_text_model(
         builder: TextBuilder = importlib.import_module(_TRANSFORMERS).TransformersTextModel(config)
         return builder(**given)
     builder = _builder(architecture)
-    check_options(architecture, builder, options, given=_GIVEN)
-    try:
-        return builder(**given, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise cannot_be_built(architecture, error) from error
+    return build_with_options(architecture, builder, options, **given)
 
 
 def refuse_text_elsewhere(architecture: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from mltrain.core.errors import ConfigError
 from mltrain.core.logging import log
+from mltrain.core.quiet_library import quiet
 from mltrain.models.structure import head_names
 from mltrain.models.weights import WeightsSource
 
@@ -116,9 +116,11 @@ def _fit(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> _Fit:
 
 def _fit_pretrained(model: Any, tensors: dict[str, torch.Tensor]) -> _Fit:
     """Let transformers match the names: those of published files are often older than the classes."""
+    from transformers.utils import logging
+
     on_meta = {"device_map": "meta"} if next(model.parameters()).is_meta else {}
     # A context that makes tensors on "meta" stops transformers, which asks for the device by argument.
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]), _quiet_transformers():
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), quiet(logging):
         other, told = type(model).from_pretrained(
             None,
             config=model.config,
@@ -139,22 +141,6 @@ def _unknown(names: Collection[str], tensors: Collection[str], model: Any) -> se
     base = f"{model.base_model_prefix}."
     has_heads = any(name.startswith(base) for name in tensors)
     return {name for name in names if name.startswith(base) or not has_heads}
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers from its own report and progress bar."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _refuse_misfits(fit: _Fit, heads: tuple[str, ...], source: WeightsSource, model: nn.Module) -> None:
