@@ -160,9 +160,9 @@ from pathlib import Path
 from mltrain.core.run_folder import RunFolder
 lock = RunFolder(Path("runs/a")).lock()
 if os.fork() == 0:  # as the workers of a DataLoader are: they outlive a parent that is killed, for seconds
+    print("held", flush=True)  # by the child: a child that has not run yet holds what its parent held
     time.sleep(20)
     os._exit(0)
-print("held", flush=True)
 time.sleep(20)
 """
 
