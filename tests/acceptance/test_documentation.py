@@ -30,7 +30,7 @@ DOCS = ROOT / "docs"
 START = DOCS / "get-started.md"
 README = ROOT / "README.md"
 SLOW_PAGES = [DOCS / f"{name}.md" for name in ("privacy", "resuming", "scaling", "training")]
-# Ten seconds and more each; those of get started and the README are read first.
+# Ten seconds and more each, as the README; get started is read first.
 LONG_PAGES = [
     DOCS / f"{name}.md"
     for name in (
@@ -116,7 +116,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.slow) if page in LONG_PAGES else page for page in PAGES],
+    [pytest.param(page, marks=pytest.mark.slow) if page in (README, *LONG_PAGES) else page for page in PAGES],
     ids=lambda page: page.name,
 )
 def test_what_a_page_shows_works(page: Path, started: Path, tmp_path: Path) -> None:

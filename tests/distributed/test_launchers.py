@@ -38,22 +38,18 @@ def expected(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> st
     return str(train_vectors({"run.dir": str(tmp_path_factory.mktemp("expected"))}).summary["model_digest"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "trainer"),
     [
         ("ml-train", "standard"),
-        *(
-            pytest.param(launcher, trainer, marks=pytest.mark.slow)
-            for launcher, trainer in [
-                ("ml-train", "accelerate"),
-                ("python -m mltrain", "standard"),
-                ("python -m mltrain", "accelerate"),
-                ("accelerate launch mltrain", "standard"),
-                ("accelerate launch mltrain", "accelerate"),
-                ("accelerate launch -m mltrain", "standard"),
-                ("accelerate launch -m mltrain", "accelerate"),
-            ]
-        ),
+        ("ml-train", "accelerate"),
+        ("python -m mltrain", "standard"),
+        ("python -m mltrain", "accelerate"),
+        ("accelerate launch mltrain", "standard"),
+        ("accelerate launch mltrain", "accelerate"),
+        ("accelerate launch -m mltrain", "standard"),
+        ("accelerate launch -m mltrain", "accelerate"),
     ],
 )
 def test_same_digest(launcher: str, trainer: str, vectors: dict[str, Any], expected: str, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class Drawing(TASKS.get("vectors")):
 """
 
 
+@pytest.mark.slow
 def test_trying_a_microbatch_first_leaves_no_trace_in_any_generator(vectors: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "drawing.py").write_text(DRAWING)
     config = tmp_path / "config.yaml"

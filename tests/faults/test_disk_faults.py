@@ -74,7 +74,9 @@ def straight(train_vectors: Any, tmp_path_factory: pytest.TempPathFactory) -> An
     return train_vectors({"checkpointing.every_n_steps": 2, "run.dir": str(tmp_path_factory.mktemp("straight"))})
 
 
-@pytest.mark.parametrize(("case", "callback"), [("space", "fill_space"), ("full", "fill_inodes")])
+@pytest.mark.parametrize(
+    ("case", "callback"), [pytest.param("space", "fill_space", marks=pytest.mark.slow), ("full", "fill_inodes")]
+)
 def test_fault_35_a_full_disk_costs_nothing_that_was_saved(
     vectors: dict[str, Any],
     straight: Any,

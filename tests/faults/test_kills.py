@@ -33,7 +33,7 @@ CASES = {
 }
 SHORT = (
     "standard, 2 workers",
-    "accelerate, 2 processes, 0 workers",
+    pytest.param("accelerate, 2 processes, 0 workers", marks=pytest.mark.slow),
     pytest.param("standard, 0 workers", marks=pytest.mark.slow),
     pytest.param("mixed_precision, 0 workers", marks=pytest.mark.slow),
 )

@@ -78,6 +78,7 @@ def test_bfloat16_trains(setting: Any) -> None:
     assert largest_difference(weights(mixed.folder), weights(straight.folder)) < 0.1
 
 
+@pytest.mark.slow
 def test_private_training(setting: Any) -> None:
     config, straight = setting
     overrides = {

@@ -14,9 +14,10 @@ from mltrain.core.files import read_json
 from mltrain.workflows.make_data import make_data, next_command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epochs", "figure", "least"),
-    [("breast_cancer", 3, "accuracy", 0.85), pytest.param("diabetes", 10, "r2", 0.2, marks=pytest.mark.slow)],
+    [("breast_cancer", 3, "accuracy", 0.85), ("diabetes", 10, "r2", 0.2)],
 )
 @pytest.mark.usefixtures("quick_reports")
 def test_it_learns(name: str, epochs: int, figure: str, least: float) -> None:

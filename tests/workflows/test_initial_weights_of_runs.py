@@ -40,6 +40,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     return common | {"model": {"architecture": "tiny_net", "weights": "runs/source"}, "run": {"name": "tuned"}}
 
 
+@pytest.mark.slow
 def test_it_is_extended_without_its_source_and_still_says_where_it_began(settings: dict[str, Any]) -> None:
     tuned = mltrain.train(settings, {"checkpointing.selection": "last"}, verbose=False)
     began = read_json(tuned.folder / "metadata.json")["initial_weights"]
@@ -51,6 +52,7 @@ def test_it_is_extended_without_its_source_and_still_says_where_it_began(setting
     assert read_json(resumed.folder / "model" / "mltrain.json")["initial_weights"] == began
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused_where_the_run_would_begin_again(settings: dict[str, Any]) -> None:
     tuned = mltrain.train(settings, verbose=False)
     shutil.rmtree(tuned.folder / "checkpoints")

@@ -106,6 +106,7 @@ def test_other_data_is_refused_on_resume() -> None:
         trainer.fit(stopped.folder, verbose=False)
 
 
+@pytest.mark.slow
 def test_fit_again_trains_on_in_a_new_run(train_vectors: Any) -> None:
     train_vectors({"training.num_epochs": 1})
     trainer = mltrain.Trainer(network(), Points(50), config=config(training={"num_epochs": 1}))
