@@ -139,7 +139,8 @@ def text_config(model: nn.Module) -> dict[str, Any] | None:
     if not hasattr(config, "to_json_string"):
         return None
     values: dict[str, Any] = json.loads(config.to_json_string())
-    return values
+    # transformers leaves it out, and would choose for itself.
+    return {**values, "attn_implementation": config._attn_implementation}
 
 
 def _builder(architecture: str) -> TextBuilder:

@@ -19,14 +19,16 @@ from mltrain.models.text_models import Head, register_text_model
 
 __all__ = ["TransformersTextModel", "text_model_elsewhere"]
 
+_ATTENTION = ("sdpa", "eager")
 _GIVEN = ("vocab_size", "pad_token_id", "max_position_embeddings")
 
 
 class TransformersTextModel:
     """Builds the model of a configuration.
 
-    Its options are the arguments of transformers' configuration class, and `pooling` of classifiers: "own" (what
-    transformers' classifier takes of the encoder, most often the output at the first token) or "mean".
+    Its options are the arguments of transformers' configuration class, `attn_implementation` ("sdpa" or "eager": how
+    attention is computed), and `pooling` of classifiers: "own" (what transformers' classifier takes of the encoder,
+    most often the output at the first token) or "mean".
 
     Args:
         values: the configuration: `model_type`, and what differs from the defaults of its class.
@@ -40,6 +42,8 @@ class TransformersTextModel:
 
     def __init__(self, values: Mapping[str, Any], *, published: str | None = None, sized: bool = False) -> None:
         self._values = without_checkpoint(values)
+        if values.get("attn_implementation") in _ATTENTION:  # of a package; any other might be code of the hub
+            self._values["attn_implementation"] = values["attn_implementation"]
         self.published, self._sized = published, sized
 
     @property
@@ -58,8 +62,11 @@ class TransformersTextModel:
             and not name.startswith("_")
             and parameter.kind is not parameter.VAR_KEYWORD
         ]
-        pooling = inspect.Parameter("pooling", inspect.Parameter.KEYWORD_ONLY, default="own")
-        return inspect.Signature([*own, pooling])
+        ours = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in (("attn_implementation", None), ("pooling", "own"))
+        ]
+        return inspect.Signature([*own, *ours])
 
     def __call__(
         self, head: Head, vocab_size: int, pad_id: int, num_labels: int, max_length: int, **options: Any
@@ -70,6 +77,7 @@ class TransformersTextModel:
         kind, auto, mapping = _classes(self._values.get("model_type"), head)
         arguments = {**self._values, **options, "num_labels": 2 if head == "question_answering" else num_labels}
         pooling = arguments.pop("pooling", "own")
+        _check_attention(arguments.get("attn_implementation"))
         if self._sized:
             arguments |= {"vocab_size": vocab_size, "pad_token_id": pad_id, "max_position_embeddings": max_length}
         try:
@@ -139,6 +147,15 @@ def _pooled(pooling: Any, head: Head, config: Any) -> nn.Module:
     config.pooling = pooling
     model: nn.Module = mean_pooled(MODEL_MAPPING[type(config)])(config)
     return model
+
+
+def _check_attention(implementation: Any) -> None:
+    if implementation not in (None, *_ATTENTION):
+        raise ConfigError(
+            f"is {implementation!r}",
+            where="model.options.attn_implementation",
+            fix="Set it to sdpa or eager, or leave it out.",
+        )
 
 
 def _unknown(model_type: Any, what: str) -> ConfigError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +35,8 @@ class PoissonPlan:
         num_epochs: epochs of `ceil(N / B)` windows each.
         rank, processes: this process and how many there are.
         key: 32 secret bytes of this rank and segment of the run; None takes them from the operating system.
+        lengths: of each sample. Windows are cut into microbatches in their order, so that samples of similar length
+            share one; what is drawn, and so the sum of clipped gradients, has nothing to do with them.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class PoissonPlan:
         rank: int = 0,
         processes: int = 1,
         key: bytes | None = None,
+        lengths: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> None:
         if not 0 < batch_size <= num_samples:
             raise ValueError(f"windows of {batch_size} out of {num_samples} samples")
         self.num_samples, self.batch_size, self.num_epochs = num_samples, batch_size, num_epochs
         self._rank, self._processes = rank, processes
+        self._lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         self._key = os.urandom(KEY_BYTES) if key is None else key
         # Rounded down: no sample may be drawn more often than is accounted for.
         self._threshold = (batch_size << 64) // num_samples
@@ -75,7 +80,14 @@ class PoissonPlan:
         return np.arange(self._rank, self.num_samples, self._processes, dtype=np.int64)
 
     def window(self, epoch: int, index: int) -> Indices:
-        """Return the sample indices of this rank's part of a window, shape (n,), n >= 0, in ascending order."""
+        """Return the sample indices of this rank's part of a window, shape (n,), n >= 0.
+
+        They are in ascending order, or from the shortest sample to the longest.
+        """
+        drawn = self._draw(epoch, index)
+        return drawn if self._lengths is None else drawn[np.argsort(self._lengths[drawn], kind="stable")]
+
+    def _draw(self, epoch: int, index: int) -> Indices:
         if self._threshold == 1 << 64:
             return self._own.copy()
         window_key = hashlib.sha256(self._key + f"{epoch} {index}".encode()).digest()

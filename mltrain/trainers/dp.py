@@ -110,6 +110,7 @@ class DPTrainer(Trainer):
             rank=rank,
             processes=self.processes.count,
             key=self._test_key("draws", rank),
+            lengths=self.task.sample_lengths(),
         )
         self.account = open_account(self, plan)
         # Until it has begun: that of the segment before.

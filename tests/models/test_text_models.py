@@ -159,6 +159,27 @@ def test_a_model_is_built_again_from_its_configuration(folders: dict[str, Path])
     assert text_config(built("cnn_text")) is None
 
 
+def test_attention_is_computed_as_it_was_asked_for(folders: dict[str, Path]) -> None:
+    for name in ("bert_tiny", str(folders["roberta"])):
+        models = {}
+        for implementation in ("sdpa", "eager"):
+            torch.manual_seed(0)
+            models[implementation] = built(name, options={"attn_implementation": implementation}, pad_id=1).eval()
+            config = text_config(models[implementation])
+            again: Any = built("elsewhere/unknown", config=config, options={})
+            assert again.config._attn_implementation == implementation
+        batch = {"input_ids": torch.arange(4, 12)[None], "attention_mask": torch.ones(1, 8, dtype=torch.int64)}
+        found = [model(**text_inputs(model, batch)).logits for model in models.values()]
+        torch.testing.assert_close(*found)
+
+
+def test_attention_that_would_be_fetched_as_code_is_left(folders: dict[str, Path]) -> None:
+    config = text_config(built("bert_tiny"))
+    assert config is not None
+    again: Any = built("elsewhere/unknown", config={**config, "attn_implementation": "owner/name"}, options={})
+    assert again.config._attn_implementation == "sdpa"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -169,6 +190,10 @@ def test_a_model_is_built_again_from_its_configuration(folders: dict[str, Path])
         ),
         ({"name": "cnn_text", "options": {"kernels": []}}, r"model.options: cnn_text cannot be built"),
         ({"name": "bert_tiny", "options": {"vocab_size": 9}}, r"model.options.vocab_size: bert_tiny has no option"),
+        (
+            {"name": "bert_tiny", "options": {"attn_implementation": "owner/name"}},
+            r"model.options.attn_implementation: is 'owner/name'. Set it to sdpa or eager",
+        ),
         ({"name": "bert_tiny", "options": {"hidden_size": 15}}, r"model.options: bert_tiny cannot be built"),
         ({"name": "roberta", "max_length": 19}, r"data.max_length: is 19, but the model reads 18 tokens at most"),
         ({"name": "electra", "vocab_size": 61}, r"model.tokenizer: the tokenizer has 61 tokens, the model 60"),

@@ -228,6 +228,18 @@ def test_a_window_is_the_same_each_time_and_another_one_for_another_key_or_place
     assert all(other.window(*place).tolist() != window for place, window in windows.items())
 
 
+@pytest.mark.parametrize("batch", [BATCH, SAMPLES])
+def test_lengths_order_a_draw_and_do_not_change_it(batch: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 9, SAMPLES)
+    for rank in range(2):
+        plain = PoissonPlan(SAMPLES, batch, 10, rank=rank, processes=2, key=KEYS[rank])
+        ordered = PoissonPlan(SAMPLES, batch, 10, rank=rank, processes=2, key=KEYS[rank], lengths=lengths)
+        for place in np.ndindex(2, 3):
+            window = ordered.window(*place)
+            np.testing.assert_array_equal(np.sort(window), plain.window(*place))
+            assert (np.diff(lengths[window]) >= 0).all()
+
+
 def test_every_segment_draws_anew() -> None:
     """Without a key, which only tests give, no two plans have a draw in common."""
     firsts = {tuple(PoissonPlan(SAMPLES, BATCH, 1).window(0, 0).tolist()) for _ in range(50)}
