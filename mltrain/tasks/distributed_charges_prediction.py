@@ -48,7 +48,7 @@ class ChargePredictor:
         """
         given = [molecules] if isinstance(molecules, Mapping) else molecules
         if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-            raise _wrong("predict", f"cannot predict from a {type(molecules).__name__}")
+            raise _wrong("predict", f"cannot predict from a value of type {type(molecules).__name__}")
         checked = [self._checked(number, molecule) for number, molecule in enumerate(given)]
         rows: list[dict[str, Any]] = []
         for start in range(0, len(checked), _MOST_AT_ONCE):

@@ -85,7 +85,7 @@ def predicted_classes(logits: torch.Tensor, classes: Sequence[str]) -> list[dict
 
 def _wrong_kind(given: Any) -> DataError:
     return DataError(
-        f"cannot predict from a {type(given).__name__}",
+        f"cannot predict from a value of type {type(given).__name__}",
         where="predict",
         fix="Give a path, an image of Pillow (of an array: PIL.Image.fromarray), or a list of them.",
     )

@@ -73,7 +73,7 @@ class TabularPredictor:
     def _of_dicts(self, rows: Any) -> tuple[dict[str, Sequence[Any]], int]:
         given = [rows] if isinstance(rows, Mapping) else rows
         if not isinstance(given, Sequence) or not all(isinstance(row, Mapping) for row in given):
-            raise DataError(f"cannot predict from a {type(rows).__name__}", where="predict", fix=_FIX)
+            raise DataError(f"cannot predict from a value of type {type(rows).__name__}", where="predict", fix=_FIX)
         values: dict[str, Sequence[Any]] = {}
         for column in self._columns:
             converted = convert_texts(

@@ -85,7 +85,7 @@ class TextPredictor:
         wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
         what = "pairs of texts" if self._pairs else "texts"
         return DataError(
-            f"cannot predict from a {type(wrong).__name__}; the model reads {what}",
+            f"cannot predict from a value of type {type(wrong).__name__}; the model reads {what}",
             where="predict",
             fix='Give ("criterion", "text"), or a list of such pairs.' if self._pairs else "Give a text, or a list.",
         )

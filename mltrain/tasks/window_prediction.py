@@ -92,8 +92,9 @@ class WindowPredictor:
     def _wrong_kind(self, given: Any) -> DataError:
         wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
         pairs = self._settings.pairs
+        what = "pairs of texts" if pairs else "texts"
         return DataError(
-            f"cannot predict from a {type(wrong).__name__}; the model reads {'pairs of texts' if pairs else 'texts'}",
+            f"cannot predict from a value of type {type(wrong).__name__}; the model reads {what}",
             where="predict",
             fix='Give ("criterion", "text"), or a list of such pairs.' if pairs else "Give a text, or a list of them.",
         )

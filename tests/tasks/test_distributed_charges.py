@@ -261,8 +261,8 @@ def test_ions_keep_their_charge_and_molecules_of_any_size_are_taken(straight: An
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("water", "cannot predict from a str"),
-        (7, "cannot predict from a int"),
+        ("water", "cannot predict from a value of type str"),
+        (7, "cannot predict from a value of type int"),
         ([{"Z": [8]}], r"predict, molecule 0: is \['Z'\]\. Give dicts of Z"),
         ([{"Z": [8], "R": [[0, 0, 0]], "r": 1}], r"molecule 0: is \['R', 'Z', 'r'\]"),
         ([{"Z": [8], "R": [0, 0, 0]}], r"has Z of shape \(1,\) and R of shape \(3,\)"),

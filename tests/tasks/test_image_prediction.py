@@ -61,7 +61,9 @@ def test_many_are_predicted_in_order(predict: ImagePredictor, paths: list[Path])
 
 @pytest.mark.parametrize("given", [3, None, np.zeros((4, 4)), torch.zeros(3, 4, 4), [3], {"a": 1}], ids=repr)
 def test_other_things_are_refused(predict: ImagePredictor, given: Any) -> None:
-    with pytest.raises(DataError, match=r"predict: cannot predict from a \w+\. Give a path, an image of Pillow"):
+    with pytest.raises(
+        DataError, match=r"predict: cannot predict from a value of type \w+\. Give a path, an image of Pillow"
+    ):
         predict(given)
 
 

@@ -218,8 +218,8 @@ def test_a_package_predicts_from_dicts_and_tables(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (3, "cannot predict from a int"),
-        ([3], "cannot predict from a list"),
+        (3, "cannot predict from a value of type int"),
+        ([3], "cannot predict from a value of type list"),
         ({"size": 1, "colour": "red", "gpa": 1}, r"row 0 has no 'gap'\. Did you mean it by 'gpa'\?"),
         ({"size": "tall", "gap": 1, "colour": "red"}, "row 0: the column 'size' has 'tall', which is no finite number"),
     ],

@@ -189,7 +189,7 @@ def test_the_package_needs_neither_its_tokenizer_files_nor_the_run(run: Any, tmp
 
 @pytest.mark.parametrize("given", [3, ["home", 3], [("home", "later")]], ids=str)
 def test_predicting_from_something_else_is_refused(run: Any, given: Any) -> None:
-    with pytest.raises(DataError, match=r"predict: cannot predict from a \w+; the model reads texts"):
+    with pytest.raises(DataError, match=r"predict: cannot predict from a value of type \w+; the model reads texts"):
         mltrain.load_model(run.folder).predict(given)
 
 
@@ -214,7 +214,7 @@ def test_a_model_of_pairs_predicts_pairs(pair_run: Any) -> None:
     assert [set(row) for row in rows] == [{"class", "probability"}] * 2
     assert predict(pairs[0])[0]["probability"] == pytest.approx(rows[0]["probability"], abs=1e-6)
     assert predict([]) == []
-    with pytest.raises(DataError, match="cannot predict from a str; the model reads pairs of texts"):
+    with pytest.raises(DataError, match="cannot predict from a value of type str; the model reads pairs of texts"):
         predict(["see you"])
 
 
