@@ -43,6 +43,9 @@ from mltrain.trainers.registry import register_trainer
 
 __all__ = ["DPTrainer"]
 
+# Examples of a trial where nothing is timed.
+_PROBED = 32
+
 
 @register_trainer("dp")
 class DPTrainer(Trainer):
@@ -268,7 +271,8 @@ class DPTrainer(Trainer):
         if mode == "auto" and section.reproducible:
             # A trial may end otherwise the next time, and the modes differ in their last bits.
             mode = "hooks"
-        size = max(2, self.config.training.batch_size)
+        most = min(self.config.training.batch_size, section.max_physical_batch_size or self.config.training.batch_size)
+        size = max(2, most if mode == "auto" else min(most, _PROBED))
         batch, smaller = (self.to_device(probe_batch(self.task, count)) for count in (size, size - 1))
 
         def losses() -> torch.Tensor:

@@ -27,6 +27,7 @@ from mltrain.models.private_layers import adapt_for_privacy
 from mltrain.privacy.clipping import ClippedGradients
 from mltrain.privacy.private_update import PrivateUpdate
 from mltrain.tracking.non_private import NON_PRIVATE, matcher
+from mltrain.trainers.private_checks import probe_batch
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 
@@ -204,6 +205,20 @@ def test_windows_cut_into_small_microbatches_teach_the_same_and_the_rate_falls_o
     assert rates[0] == rates[1]
     assert len(rates[0]) == 21
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[0][3:]))
+
+
+@pytest.mark.parametrize(("mode", "physical", "most"), [("auto", 3, 3), ("auto", None, 12), ("ghost", 64, 12)])
+def test_trials_before_a_run_hold_no_more_examples_than_its_microbatches(
+    mode: str, physical: int | None, most: int, train_vectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is cut because memory is short would not fit into a trial either."""
+    sizes = []
+    monkeypatch.setattr(
+        "mltrain.trainers.dp.probe_batch", lambda task, size: sizes.append(size) or probe_batch(task, size)
+    )
+    settings = private(grad_sample_mode=mode, max_physical_batch_size=physical)
+    train_vectors({**settings, "training.batch_size": 12, "training.num_epochs": 1})
+    assert sizes == [most, most - 1]
 
 
 def rates_of(folder: Path) -> list[float]:
