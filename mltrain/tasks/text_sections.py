@@ -20,7 +20,9 @@ class TextDataSection(TableDataSection):
         128, ge=4, le=65536, description="Most tokens of an input; what is longer is cut, or read in parts."
     )
     length_bucketing: bool = Field(
-        False, description="Training windows of texts of similar length, which need less padding, in random order."
+        False,
+        description="Training windows of texts of similar length, which need less padding, in random order. "
+        "With `dp`: microbatches of similar length.",
     )
 
 
