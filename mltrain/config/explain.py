@@ -106,7 +106,9 @@ def _hint(path: Path, annotation: Any, field: FieldInfo | None, given: Any, *, c
     if isinstance(given, float) and int in takes and float not in takes and given.is_integer():
         return f"Write {int(given)}"
     if str in takes and not words and isinstance(given, bool | int | float):
-        return f"Write {dotted(path)}='\"{shown(given)}\"'" if command_line else "Put it in quotes."
+        if not command_line or isinstance(key, int):
+            return "Put it in quotes."
+        return f"Write {dotted(path)}='\"{shown(given)}\"'"
     if list in takes and isinstance(given, str):
         return f"Write {dotted(path)}='[{given}]'" if command_line else f"Write {key}: [{given}]"
     if given is None:

@@ -24,6 +24,7 @@ __all__ = [
     "console_is_open",
     "console_log",
     "is_terminal",
+    "kept_for_file",
     "log",
     "open_console_log",
     "open_file_log",
@@ -118,40 +119,38 @@ def console_is_open() -> bool:
 def console_log() -> Iterator[None]:
     """Show the log on standard error while the block runs; one that is open, as the command line's, stays as it is.
 
-    Of several processes the first one alone shows it. The others keep their lines for the file that they open.
+    Of several processes the first one alone shows it.
     """
-    if os.environ.get("RANK", "0") != "0":
-        with _kept():
-            yield
-        return
     if console_is_open():
         yield
         return
-    level, propagate = log.level, log.propagate
-    open_console_log()
+    level, propagate, silence = log.level, log.propagate, logging.NullHandler()
+    if os.environ.get("RANK", "0") == "0":
+        open_console_log()
+    else:
+        log.addHandler(silence)  # without any handler logging would show warnings all the same
+        log.propagate = False
     try:
         yield
     finally:
-        for handler in [handler for handler in log.handlers if handler.get_name() == "console"]:
+        for handler in [handler for handler in log.handlers if handler is silence or handler.get_name() == "console"]:
             log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
 
 
 @contextlib.contextmanager
-def _kept() -> Iterator[None]:
-    """Keep the lines of the block for a file that is opened in it, in place of showing warnings on standard error."""
+def kept_for_file() -> Iterator[None]:
+    """Keep the lines of the block for the file that `open_file_log` opens in it: it then holds those before it too."""
     keeper = logging.handlers.MemoryHandler(sys.maxsize, flushLevel=sys.maxsize)
-    level, propagate = log.level, log.propagate
+    level = log.level
     log.addHandler(keeper)
     log.setLevel(logging.DEBUG)
-    log.propagate = False
     try:
         yield
     finally:
         log.removeHandler(keeper)
         log.setLevel(level)
-        log.propagate = propagate
 
 
 def open_file_log(path: Path) -> logging.Handler:

@@ -50,15 +50,17 @@ class FurtherModules:
     def __init__(self, modules: Sequence[str], example: Inputs, taken: Collection[str]) -> None:
         import evaluate
 
-        self._modules = [load_module(name) for name in modules]
-        owners = {
-            figure: module.name
+        self._given, self._modules = list(modules), [load_module(name) for name in modules]
+        # (module, figure) of each figure, in the order in which `combine` gives them; it renames those of one name.
+        self._origins = [
+            (module, figure)
             for name, module in zip(modules, self._modules, strict=True)
             for figure in _tried(name, module, example)
-        }
-        self._renamed = {name: f"{owners[name]}_{name}" for name in owners.keys() & set(taken)}
+        ]
         self._combined = evaluate.combine(self._modules)
-        self.names = tuple(self._figures(example))
+        pairs = zip(self._together(example), self._origins, strict=True)
+        self._renamed = {name: f"{module.name}_{name}" for name, (module, _) in pairs if name in taken}
+        self.names = tuple(self._renamed.get(name, name) for name in self._together(example))
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -68,7 +70,7 @@ class FurtherModules:
     def compute(self, inputs: Inputs) -> dict[str, float]:
         """Return the figures of the predictions of a split, fed at once; NaN where there are none.
 
-        Where a module raises, all are NaN and the log tells it: a run is not lost for a figure.
+        Where a module raises, its own are NaN and the log tells it: a run is not lost for a figure.
 
         Args:
             inputs: by the names that evaluate gives them, one as long as the other.
@@ -76,20 +78,31 @@ class FurtherModules:
         figures = dict.fromkeys(self.names, float("nan"))
         if len(next(iter(inputs.values()))):
             try:
-                found = self._figures(inputs)
-                figures |= {name: found[name] for name in self.names if name in found}
-            except Exception as error:
-                log.warning("%s: their figures are NaN here, for one raised %s.", KEY, _said(error))
-                for module in self._modules:
-                    module.writer = None  # forgets what it was fed
+                found = {self._renamed.get(name, name): value for name, value in self._together(inputs).items()}
+            except Exception:
+                found = self._one_by_one(inputs)
+            figures |= {name: found[name] for name in self.names if name in found}
         return figures
 
-    def _figures(self, inputs: Inputs) -> dict[str, float]:
+    def _together(self, inputs: Inputs) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._combined.add_batch(**inputs)
-            found = self._combined.compute()
-        return {self._renamed.get(name, name): float(value) for name, value in found.items()}
+            return {name: float(value) for name, value in self._combined.compute().items()}
+
+    def _one_by_one(self, inputs: Inputs) -> dict[str, float]:
+        """Return the figures of the modules that do not raise, and tell of the others."""
+        found: dict[str, float] = {}
+        for given, module in zip(self._given, self._modules, strict=True):
+            try:
+                values = _alone(module, inputs)
+                for name, (owner, figure) in zip(self.names, self._origins, strict=True):
+                    if owner is module and figure in values:
+                        found[name] = float(values[figure])
+            except Exception as error:
+                log.warning("%s: the figures of %s are NaN here: it raised %s.", KEY, given, _said(error))
+                module.writer = None  # forgets what it was fed
+        return found
 
 
 def classification_modules(modules: Sequence[str], num_classes: int, taken: Collection[str]) -> FurtherModules:
@@ -155,15 +168,13 @@ def _once(modules: Sequence[str], example: Inputs, taken: Collection[str], kind:
 def _tried(name: str, module: Any, example: Inputs) -> list[str]:
     """Return the names of the figures of a module on an example."""
     wanted = set(module._feature_names())
+    _check_kinds(name, module, example)
     if not wanted <= example.keys():
         raise _refused(
             f"{name} takes {_listed(wanted)}, and this task gives {_listed(example)}", "Take it out, or adapt it."
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module.add_batch(**{key: value for key, value in example.items() if key in wanted})
-            figures = module.compute()
+        figures = _alone(module, example)
     except Exception as error:
         raise _refused(
             f"{name}, tried on made predictions, raises {_said(error)}{_place(module, error)}", "Mend it."
@@ -176,6 +187,31 @@ def _tried(name: str, module: Any, example: Inputs) -> list[str]:
         if not isinstance(value, int | float | np.number):
             raise _refused(f"{figure} of {name} is no number, but {_short(value)}", "Return numbers alone.")
     return list(figures)
+
+
+def _alone(module: Any, inputs: Inputs) -> Any:
+    """Return what a module by itself makes of the inputs that it takes."""
+    module.writer = None  # what it was fed before it raised
+    wanted = module._feature_names()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.add_batch(**{key: value for key, value in inputs.items() if key in wanted})
+        return module.compute()
+
+
+def _check_kinds(name: str, module: Any, example: Inputs) -> None:
+    """Refuse a module that would be given texts as numbers, or fractions as whole numbers, which evaluate cuts off."""
+    features = module.features if isinstance(module.features, list) else [module.features]
+    for key, values in example.items():
+        kinds = [str(getattr(columns[key], "dtype", "")) for columns in features if key in columns]
+        if isinstance(values[0], str):
+            fits, has, needs = "string", "texts", 'datasets.Value("string")'
+        elif np.asarray(values).dtype.kind == "f" and np.ndim(values) == 1:
+            fits, has, needs = "float", "numbers with fractions", 'datasets.Value("float32")'
+        else:
+            continue
+        if kinds and not any(kind.startswith(fits) or not kind for kind in kinds):
+            raise _refused(f"{name} takes {kinds[0]} as {key}, and this task gives {has}", f"Declare {needs}.")
 
 
 def _refused(what: str, fix: str) -> ConfigError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mltrain.core.errors import ConfigError
+from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.plugins import plugin_place
 from mltrain.core.registry import nearest
 
@@ -26,7 +26,9 @@ def build_with_options(
     _check_options(architecture, builder, options, given)
     try:
         return builder(**given, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except MltrainError:
+        raise
+    except Exception as error:  # whatever an option does in the code of a library or of a plugin
         raise _cannot_be_built(architecture, error) from error
 
 
@@ -60,4 +62,5 @@ def _cannot_be_built(architecture: str, error: Exception) -> ConfigError:
     if place is not None:
         what = f"{architecture} cannot be built ({type(error).__name__}: {error})"
         return ConfigError(what, where=place, fix="Mend the plugin, or correct model.options.")
-    return ConfigError(f"{architecture} cannot be built ({error})", where="model.options", fix="Correct the options.")
+    said = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
+    return ConfigError(f"{architecture} cannot be built ({said})", where="model.options", fix="Correct the options.")

@@ -78,6 +78,7 @@ class TransformersTextModel:
         arguments = {**self._values, **options, "num_labels": 2 if head == "question_answering" else num_labels}
         pooling = arguments.pop("pooling", "own")
         _check_attention(arguments.get("attn_implementation"))
+        _check_sizes(options)
         if self._sized:
             arguments |= {"vocab_size": vocab_size, "pad_token_id": pad_id, "max_position_embeddings": max_length}
         try:
@@ -147,6 +148,13 @@ def _pooled(pooling: Any, head: Head, config: Any) -> nn.Module:
     config.pooling = pooling
     model: nn.Module = mean_pooled(MODEL_MAPPING[type(config)])(config)
     return model
+
+
+def _check_sizes(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a size that transformers would take, and compute nothing or fail with in the first step."""
+    for name, value in options.items():
+        if isinstance(value, int) and value < 1 and (name.startswith("num_") or name.endswith("_size")):
+            raise ValueError(f"{name} is {value}")
 
 
 def _check_attention(implementation: Any) -> None:

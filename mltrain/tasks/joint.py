@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mltrain.config.schema import Config
+from mltrain.core.errors import ConfigError
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 from mltrain.data.text.tokenizers import tokenizer_from_json
@@ -60,6 +61,11 @@ class Joint(WindowedTask):
         assert isinstance(config.model, JointModelSection)
         self._data, self._wish = config.data, config.model
         super().__init__(config, label=config.data.label_column)
+        weights = config.model.loss_weights
+        if isinstance(weights, LossWeightsSection) and weights.classification == weights.span == 0:
+            raise ConfigError(
+                "classification and span are both 0", where="model.loss_weights", fix="Give one of them a weight."
+            )
         self.classes = self.table.classes()
         check_positive_class(config.data.positive_class, self.classes)
         self.metrics()  # whose weights are checked before any compute

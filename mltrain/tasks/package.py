@@ -102,6 +102,8 @@ def load_model(folder: str | PathLike[str], plugins: str | Sequence[str] = ()) -
         CheckpointError: there is none, or its weights are not those that it was written with.
         ConfigError: the task is not known, or cannot load a packed model.
     """
+    if not isinstance(folder, str | PathLike):
+        raise ConfigError(f"must be a path, is {folder!r}", where="load_model", fix="Name the model folder of a run.")
     path, facts = _read_facts(Path(folder))
     load_plugins([plugins] if isinstance(plugins, str) else plugins)
     name, files = facts["task"], list(facts.get("plugins", []))
@@ -144,7 +146,11 @@ def _read_facts(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _filled(path: Path, facts: Mapping[str, Any], module: nn.Module, predict: Predict) -> PackedModel:
     """Return the module with the package's weights in it, in evaluation mode."""
-    state = load_tensors(path / _WEIGHTS)
+    try:
+        state = load_tensors(path / _WEIGHTS)
+    except CheckpointError as error:
+        error.fix = _AGAIN  # it is no checkpoint that others stand beside
+        raise
     if facts.get("adapted_for_privacy"):
         adapt_to_state(module, state)
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltrain.core.logging import log
@@ -53,8 +55,11 @@ class RunTokenizer:
         if self._kept is not None:
             return tokenizer_from_json(self._kept)
         if not self.is_trained:
-            named_by = "model.tokenizer" if self._section.tokenizer else "model.architecture"
-            return load_tokenizer(self._wish, named_by)
+            if self._section.tokenizer:
+                return load_tokenizer(self._wish)
+            if not re.search(r"[/\\]", self._wish) and not Path(self._wish).is_dir():
+                TEXT_MODELS.get(self._wish)  # neither a folder nor owner/name: it says which models there are
+            return load_tokenizer(self._wish, "model.architecture")
         section = self._section
         made = train_wordpiece(
             self._training_texts(),

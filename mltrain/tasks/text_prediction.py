@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from mltrain.core.errors import DataError
 from mltrain.data.text.encoding import Texts, Tokens, TokenSettings, encoded
 from mltrain.data.text.token_dataset import LabelledTokens, collate_tokens
 from mltrain.models.registry import logits_of
 from mltrain.models.text_models import text_inputs
+from mltrain.tasks.given_texts import given_texts
 from mltrain.tasks.image_prediction import predicted_classes
 
 if TYPE_CHECKING:
@@ -54,22 +54,15 @@ class TextPredictor:
                 pairs. One alone gives a list of one row.
 
         Raises:
-            DataError: something else was given.
+            DataError: something else was given, or a text that is no sound Unicode.
         """
-        given = [texts] if self._is_one(texts) else texts
-        if not isinstance(given, Sequence) or not all(map(self._is_one, given)):
-            raise self._wrong_kind(given)
+        given = given_texts(texts, pairs=self._pairs)
         columns = zip(*given, strict=True) if self._pairs and given else [given]
         tokens = list(encoded(Texts(*map(list, columns)), self._tokenizer, self._settings))
         rows: list[dict[str, Any]] = []
         for start in range(0, len(tokens), _MOST_AT_ONCE):
             rows += self._rows(tokens[start : start + _MOST_AT_ONCE])
         return rows
-
-    def _is_one(self, value: Any) -> bool:
-        if not self._pairs:
-            return isinstance(value, str)
-        return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
     @torch.inference_mode()
     def _rows(self, tokens: Sequence[Tokens]) -> list[dict[str, Any]]:
@@ -80,12 +73,3 @@ class TextPredictor:
         batch = collate_tokens(items, int(self._tokenizer.pad_token_id))
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         return predicted_classes(logits_of(self._model(**text_inputs(self._model, batch))), self._classes)
-
-    def _wrong_kind(self, given: Any) -> DataError:
-        wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
-        what = "pairs of texts" if self._pairs else "texts"
-        return DataError(
-            f"cannot predict from a value of type {type(wrong).__name__}; the model reads {what}",
-            where="predict",
-            fix='Give ("criterion", "text"), or a list of such pairs.' if self._pairs else "Give a text, or a list.",
-        )

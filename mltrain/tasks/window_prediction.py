@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from mltrain.core.errors import DataError
 from mltrain.data.loader import Batch
 from mltrain.data.text.window_dataset import WindowDataset, collate_windows
 from mltrain.data.text.windows import cut_windows
+from mltrain.tasks.given_texts import given_texts
 from mltrain.tasks.reading_settings import ReadingSettings
 from mltrain.tasks.span_reading import SpanReader
 
@@ -51,11 +51,9 @@ class WindowPredictor:
                 (question, text) or a sequence of pairs. One alone gives a list of one row.
 
         Raises:
-            DataError: something else was given.
+            DataError: something else was given, or a text that is no sound Unicode.
         """
-        given = [texts] if self._is_one(texts) else texts
-        if not isinstance(given, Sequence) or not all(map(self._is_one, given)):
-            raise self._wrong_kind(given)
+        given = given_texts(texts, pairs=self._settings.pairs)
         rows: list[dict[str, Any]] = []
         for start in range(0, len(given), _MOST_AT_ONCE):
             rows += self._rows(given[start : start + _MOST_AT_ONCE])
@@ -83,18 +81,3 @@ class WindowPredictor:
         batch = collate_windows(items, int(self._tokenizer.pad_token_id))
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         return self._rows_of(self._model, batch, SpanReader(contexts, windows))
-
-    def _is_one(self, value: Any) -> bool:
-        if not self._settings.pairs:
-            return isinstance(value, str)
-        return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(text, str) for text in value)
-
-    def _wrong_kind(self, given: Any) -> DataError:
-        wrong = next((one for one in given if not self._is_one(one)), given) if isinstance(given, Sequence) else given
-        pairs = self._settings.pairs
-        what = "pairs of texts" if pairs else "texts"
-        return DataError(
-            f"cannot predict from a value of type {type(wrong).__name__}; the model reads {what}",
-            where="predict",
-            fix='Give ("criterion", "text"), or a list of such pairs.' if pairs else "Give a text, or a list of them.",
-        )

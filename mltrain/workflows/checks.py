@@ -130,7 +130,9 @@ def _check_metric(monitor: str, mode: str | None, key: str, task: Task) -> None:
     known = [f"{split}/{name}" for split in splits for name in task.metric_names()]
     if metric_name(monitor) not in known:
         spelt = [name.replace("/", "_") for name in known]
-        close = nearest(monitor.replace("/", "_"), spelt)
+        split, _, rest = metric_name(monitor).partition("/")
+        longer = [name for name in spelt if rest and name.startswith(f"{split}_") and name.endswith(f"_{rest}")]
+        close = longer[0] if longer else nearest(monitor.replace("/", "_"), spelt)
         hint = f"Did you mean {close}?" if close else f"Known: {', '.join(spelt)}."
         reason = " (there is no validation split)" if "val" not in splits and monitor.startswith("val") else ""
         raise ConfigError(f"no metric {monitor!r}{reason}", where=key, fix=hint)

@@ -29,6 +29,7 @@ __all__ = [
     "changed_data",
     "changes_since",
     "check_num_epochs",
+    "check_task",
     "complete_summary",
     "find_named",
     "find_resume_point",
@@ -160,6 +161,17 @@ def _is_of(run: Path, config: Config) -> bool:
 def _changed(run: Path, config: Config) -> list[str]:
     then, now = _flat(own_values(run, config)), _flat(config.model_dump())
     return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+
+
+def check_task(point: ResumePoint, config: Config) -> None:
+    """Raise ConfigError where the run is of another task: nothing else that differs is worth telling then."""
+    then = read_yaml(point.folder.config)[0].get("task")
+    if then is not None and then != config.task:
+        raise ConfigError(
+            f"this run has task = {then}, now it is {config.task}",
+            where=str(point.folder.path),
+            fix="Continue with the run's own configuration, or start a new run.",
+        )
 
 
 def check_num_epochs(point: ResumePoint, config: Config) -> None:

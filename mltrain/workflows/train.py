@@ -16,7 +16,7 @@ from mltrain.config.schema import Config
 from mltrain.core.errors import ConfigError, MltrainError
 from mltrain.core.files import read_json, read_record
 from mltrain.core.hardware import process_count, set_determinism
-from mltrain.core.logging import LogContext, console_log, log
+from mltrain.core.logging import LogContext, console_log, kept_for_file, log
 from mltrain.core.run_folder import RunFolder, create_run_folder, refuse_folder_early
 from mltrain.tasks.base import TASKS, Task
 from mltrain.trainers.base import Trainer
@@ -28,7 +28,14 @@ from mltrain.workflows.elastic import keep_window
 from mltrain.workflows.launch_state import note_run_folder
 from mltrain.workflows.request import ConfigLike, Request, as_path, read_request
 from mltrain.workflows.result import TrainResult
-from mltrain.workflows.resume import ResumePoint, check_num_epochs, complete_summary, find_named, find_resume_point
+from mltrain.workflows.resume import (
+    ResumePoint,
+    check_num_epochs,
+    check_task,
+    complete_summary,
+    find_named,
+    find_resume_point,
+)
 from mltrain.workflows.run_name import run_name
 from mltrain.workflows.session import Session
 from mltrain.workflows.shared_folder import check_shared
@@ -79,7 +86,7 @@ def execute(
         make_task: gives the task of the checked configuration.
     """
     started = time.monotonic() if started is None else started
-    with console_log() if verbose else nullcontext(), telling_before_training() as begin:
+    with console_log() if verbose else nullcontext(), kept_for_file(), telling_before_training() as begin:
         LogContext.set()
         auto = resume == "auto"
         target = None if resume is None or auto else as_path("resume", resume, 'a path, or "auto"')
@@ -115,6 +122,7 @@ def _run(
     if point is not None:
         if not auto:
             _refuse_another_place(point.folder, loaded)
+        check_task(point, config)
         check_num_epochs(point, config)
         summary = complete_summary(point.folder.path, config)
         if summary is not None:

@@ -222,6 +222,8 @@ data.data_dir.x=1
     data.data_dir.x: data.data_dir is 'photos' and holds no keys. Check the key.
 seed.x=1
     seed.x: seed holds no keys. It must be <seed>.
+evaluation.metrics=[3]
+    evaluation.metrics.0: must be a text, not empty, is 3. Put it in quotes.
 run.name={a: b}
     run.name.a: name holds no keys. It must be a text or null.
 run.tags.a=1

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from mltrain.core.logging import LogContext, close_log, is_terminal, log, open_console_log, open_file_log
+from mltrain.core.logging import (
+    LogContext,
+    close_log,
+    console_log,
+    is_terminal,
+    kept_for_file,
+    log,
+    open_console_log,
+    open_file_log,
+)
 
 HEAD = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -75,6 +84,24 @@ def test_the_order_of_opening_does_not_matter(capsys: pytest.CaptureFixture[str]
     close_log(handler)
     assert len(Path("train.log").read_text().splitlines()) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_file_holds_what_was_said_before_it_was_opened(
+    rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    with console_log(), kept_for_file():
+        log.warning("before")
+        handler = open_file_log(Path("train.log"))
+        log.info("within")
+        close_log(handler)
+        again = open_file_log(Path("again.log"))
+        close_log(again)
+    assert [line.rsplit(" ", 1)[-1] for line in Path("train.log").read_text().splitlines()] == ["before", "within"]
+    assert Path("again.log").read_text() == ""
+    assert capsys.readouterr().err.count("before") == (rank == "0")
+    assert (log.handlers, log.level, log.propagate) == ([], logging.NOTSET, True)
 
 
 def test_the_console_is_opened_once(capsys: pytest.CaptureFixture[str]) -> None:

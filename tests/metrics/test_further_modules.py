@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from mltrain.core.errors import ConfigError
-from mltrain.metrics.further_modules import classification_modules, regression_modules
+from mltrain.metrics.further_modules import classification_modules, regression_modules, text_modules
 
 INTEGERS = '"predictions": datasets.Value("int64"), "references": datasets.Value("int64")'
+FLOATS = INTEGERS.replace("int64", "float32")
 SCORES = '"prediction_scores": datasets.Value("float32"), "references": datasets.Value("int64")'
 CODE = """import datasets
 import evaluate
@@ -87,7 +88,7 @@ def test_what_a_module_prepares_is_kept_and_nothing_else(
 
 
 def test_files_beside_it_can_be_imported(write: Callable[..., str]) -> None:
-    write("helped", more="from .other import VALUE", body="return {'value': VALUE}")
+    write("helped", more="from .other import VALUE", body="return {'value': VALUE}", features=FLOATS)
     Path("helped", "other.py").write_text("VALUE = 1.5\n")
     Path("imported").mkdir()
     Path("imported", "imported.py").write_text("from evaluate import Metric\nfrom .it import Mine\n")
@@ -126,11 +127,12 @@ def test_a_module_that_fails_later_costs_no_run(write: Callable[..., str], caplo
     name = write("frail", FRAIL)
     modules = classification_modules([name, write("other", kind="Other")], 2, ())
     with caplog.at_level("WARNING", logger="mltrain"):
-        for bad in ([7, 0], [0.5, "x"]):
-            found = modules.compute({"predictions": bad, "references": [0, 1]})
-            assert set(found) == {"first", "agreement"}
-            assert all(math.isnan(value) for value in found.values())
-    assert "evaluation.metrics: their figures are NaN here, for one raised ValueError: seven." in caplog.text
+        found = modules.compute({"predictions": [7, 1], "references": [0, 1]})
+        assert math.isnan(found["first"])
+        assert found["agreement"] == 0.25
+        found = modules.compute({"predictions": [0.5, "x"], "references": [0, 1]})
+        assert all(math.isnan(value) for value in found.values())
+    assert "evaluation.metrics: the figures of ./frail are NaN here: it raised ValueError: seven." in caplog.text
     assert modules.compute({"predictions": [1, 1], "references": [0, 1]}) == {"first": 1.0, "agreement": 0.25}
     assert all(math.isnan(value) for value in modules.compute({"predictions": [], "references": []}).values())
 
@@ -176,3 +178,22 @@ def test_a_run_folders_own_code_is_not_run(write: Callable[..., str]) -> None:
         Path(name).touch()
     Path("checkpoints").mkdir()
     assert "lies in a run folder, and nothing in there is run" in refusal("./metric")
+
+
+def test_of_modules_with_one_figure_the_other_keeps_its_name_where_one_fails(write: Callable[..., str]) -> None:
+    frail = write("frail", FRAIL, kind="Frail")
+    modules = classification_modules([frail, write("sound", "return {'first': 0.5}", kind="Sound")], 2, ())
+    assert modules.names == ("frail_first", "sound_first")
+    found = modules.compute({"predictions": [7, 1], "references": [0, 1]})
+    assert math.isnan(found["frail_first"])
+    assert found["sound_first"] == 0.5
+
+
+def test_fractions_are_not_cut_to_whole_numbers_and_texts_are_not_read_as_such(write: Callable[..., str]) -> None:
+    name = write("whole")
+    with pytest.raises(
+        ConfigError, match="whole takes int64 as predictions, and this task gives numbers with fractions"
+    ):
+        regression_modules([name], ())
+    with pytest.raises(ConfigError, match="whole takes int64 as predictions, and this task gives texts"):
+        text_modules([name], ())

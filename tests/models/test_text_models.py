@@ -195,6 +195,12 @@ def test_attention_that_would_be_fetched_as_code_is_left(folders: dict[str, Path
             r"model.options.attn_implementation: is 'owner/name'. Set it to sdpa or eager",
         ),
         ({"name": "bert_tiny", "options": {"hidden_size": 15}}, r"model.options: bert_tiny cannot be built"),
+        (
+            {"name": "bert_tiny", "options": {"hidden_act": "foo"}},
+            r"model.options: bert_tiny cannot be built \(KeyError: 'foo'",
+        ),
+        ({"name": "bert_tiny", "options": {"type_vocab_size": 0}}, r"cannot be built \(type_vocab_size is 0\)"),
+        ({"name": "bert_tiny", "options": {"num_hidden_layers": -1}}, r"cannot be built \(num_hidden_layers is -1\)"),
         ({"name": "roberta", "max_length": 19}, r"data.max_length: is 19, but the model reads 18 tokens at most"),
         ({"name": "electra", "vocab_size": 61}, r"model.tokenizer: the tokenizer has 61 tokens, the model 60"),
     ],

@@ -80,6 +80,17 @@ def test_class_scores_are_the_mean_over_the_windows_of_a_row(folder: Path) -> No
         torch.testing.assert_close(logits[row], torch.cat([part.logits for part in parts]).mean(dim=0))
 
 
+def test_losses_without_any_weight_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.loss_weights: classification and span are both 0"):
+        task_of(folder, {"model.loss_weights": {"classification": 0, "span": 0}})
+
+
+def test_a_figure_that_is_one_of_a_part_is_asked_after(folder: Path) -> None:
+    monitored = {"checkpointing": {"monitor": "val_accuracy", "mode": "max"}}
+    with pytest.raises(ConfigError, match=r"no metric 'val_accuracy'. Did you mean val_classification_accuracy"):
+        mltrain.train({**span_config(folder, "joint"), **monitored}, verbose=False)
+
+
 def test_learned_weights_are_those_of_kendall(folder: Path) -> None:
     task = task_of(folder, {"model.loss_weights": "uncertainty"})
     model: Any = task.build_model().eval()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import mltrain
 from mltrain.config.load import load_config
 from mltrain.core.digest import model_digest
-from mltrain.core.errors import CheckpointError
+from mltrain.core.errors import CheckpointError, ConfigError
 from mltrain.core.files import read_json
 from mltrain.models.registry import logits_of
 from mltrain.tasks.base import task_config_class
@@ -119,8 +119,14 @@ def test_truncated_weights_are_refused(package: Path, share: float) -> None:
     path = package / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read.*Copy the package again"):
         mltrain.load_model(package)
+
+
+@pytest.mark.parametrize("folder", [None, 3])
+def test_what_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(ConfigError, match="load_model: must be a path, is"):
+        mltrain.load_model(folder)
 
 
 def test_the_weights_of_another_model_are_refused_in_one_line(package: Path) -> None:

@@ -187,10 +187,20 @@ def test_the_package_needs_neither_its_tokenizer_files_nor_the_run(run: Any, tmp
     assert row == mltrain.load_model(run.folder).predict(["win a prize"])[0]
 
 
-@pytest.mark.parametrize("given", [3, ["home", 3], [("home", "later")]], ids=str)
+@pytest.mark.parametrize("given", [3, ["home", 3], [("home", "later")], b"home"], ids=str)
 def test_predicting_from_something_else_is_refused(run: Any, given: Any) -> None:
     with pytest.raises(DataError, match=r"predict: cannot predict from a value of type \w+; the model reads texts"):
         mltrain.load_model(run.folder).predict(given)
+
+
+def test_half_a_character_is_told_with_its_place(run: Any) -> None:
+    with pytest.raises(DataError, match=r"predict: text 1 has U\+D800 at character 3, which is half of a character"):
+        mltrain.load_model(run.folder).predict(["fine", "bad\ud800"])
+
+
+def test_a_misspelt_architecture_is_told_as_such(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.architecture: unknown text model 'bert_tinny'. Did you mean 'bert_t"):
+        train(data, {"model.architecture": "bert_tinny"})
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,13 @@ def test_a_finished_run_can_be_extended(train_vectors: Any) -> None:
     assert long.summary["model_digest"] == straight.summary["model_digest"]
 
 
+def test_another_task_is_told_before_all_else_that_differs(train_vectors: Any, stopped: Path) -> None:
+    text = (stopped / "config.yaml").read_text()
+    (stopped / "config.yaml").write_text(text.replace("task: vectors", "task: text_classification"))
+    with pytest.raises(ConfigError, match=r"this run has task = text_classification, now it is vectors\. Continue"):
+        train_vectors({"training.batch_size": 3}, resume=stopped)
+
+
 def test_fewer_epochs_than_were_trained_are_refused(train_vectors: Any) -> None:
     run = train_vectors({})
     before = (run.folder / "config.yaml").read_bytes()

@@ -77,6 +77,11 @@ def train_wordpiece(
     return _wrapped(alike(raw.get_vocab()), dict(_special_names()))
 
 
+def _short(error: Exception) -> str:
+    text = one_line(error)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def load_tokenizer(source: str, key: str = _KEY) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a folder that `save_pretrained` wrote, or of a hub name. No code is fetched.
 
@@ -100,11 +105,13 @@ def load_tokenizer(source: str, key: str = _KEY) -> PreTrainedTokenizerFast:
         fetch = "" if path.is_dir() else f", or where there is a network run `hf download {source} --local-dir FOLDER`"
         why = "it is no folder here, and the hub does not give it"
         if path.is_dir():
-            why = one_line(error)[:200] if (found / "tokenizer.json").is_file() else "it has no tokenizer.json"
+            why = f"its tokenizer.json cannot be used ({type(error).__name__}: {_short(error)})"
+            if not (found / "tokenizer.json").is_file():
+                why = "it has no tokenizer.json"
         raise ConfigError(
             f"{source} gives no tokenizer: {why}",
             where=key,
-            fix=f"Name a folder that holds tokenizer.json, or set model.tokenizer to wordpiece{fetch}.",
+            fix=f"Name a folder that holds a sound tokenizer.json, or set model.tokenizer to wordpiece{fetch}.",
         ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigError(

@@ -160,3 +160,9 @@ def test_texts_without_words_are_refused() -> None:
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model.tokenizer: .* gives no tokenizer"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_damaged_tokenizer_is_told_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"its tokenizer.json cannot be used \(KeyError: 'added_tokens'\)"):
+        load_tokenizer(str(tmp_path))
