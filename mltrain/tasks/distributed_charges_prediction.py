@@ -61,19 +61,18 @@ class ChargePredictor:
             given = sorted(map(str, molecule)) if isinstance(molecule, Mapping) else type(molecule).__name__
             raise _wrong(where, f"is {given}")
         try:
-            elements = np.asarray(molecule["Z"], dtype=np.int64)
-            positions, points = (
-                np.asarray(molecule.get(key, np.zeros((0, 3))), dtype=np.float64) for key in ("R", "points")
-            )
-            charge = np.asarray(molecule.get("charge", 0.0), dtype=np.float64)
-        except (TypeError, ValueError) as error:
+            elements, positions = _reals(molecule["Z"]), _reals(molecule["R"])
+            points, charge = _reals(molecule.get("points", np.zeros((0, 3)))), _reals(molecule.get("charge", 0.0))
+        except (TypeError, ValueError, RuntimeError) as error:
             raise _wrong(where, f"holds no numbers ({error})") from None
         if elements.ndim != 1 or not len(elements) or positions.shape != (len(elements), 3):
             raise _wrong(where, f"has Z of shape {elements.shape} and R of shape {positions.shape}")
         if points.ndim != 2 or points.shape[1] != 3 or charge.ndim:
             raise _wrong(where, f"has points of shape {points.shape} and a charge of shape {charge.shape}")
-        if not all(np.isfinite(array).all() for array in (positions, points, charge)):
-            raise _wrong(where, "has a number that is not finite")
+        with np.errstate(over="ignore"):
+            finite = [np.isfinite(array.astype(np.float32)).all() for array in (elements, positions, points, charge)]
+        if not all(finite):
+            raise _wrong(where, "has a number that is not finite in float32")
         apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + np.eye(len(elements))
         if apart.min() < _TOO_CLOSE:
             raise _wrong(where, f"has two atoms {apart.min():.3f} Angstrom apart")
@@ -81,11 +80,11 @@ class ChargePredictor:
             if element not in self._elements:
                 known = ", ".join(ELEMENTS[number].symbol for number in self._elements)
                 raise DataError(
-                    f"has the element {element}, which the model was not trained with",
+                    f"has the element {element:g}, which the model was not trained with",
                     where=where,
                     fix=f"It knows {known}.",
                 )
-        return {"Z": elements, "R": positions, "points": points, "charge": charge}
+        return {"Z": elements.astype(np.int64), "R": positions, "points": points, "charge": charge}
 
     @torch.inference_mode()
     def _rows(self, molecules: list[dict[str, NDArray[Any]]]) -> list[dict[str, Any]]:
@@ -115,6 +114,13 @@ class ChargePredictor:
             if len(molecule["points"]):
                 row["potential"] = (values[: len(molecule["points"])] / HARTREE).tolist()
         return rows
+
+
+def _reals(given: Any) -> NDArray[np.float64]:
+    array = np.asarray(given)
+    if array.dtype.kind == "c":
+        raise ValueError("they are complex")
+    return array.astype(np.float64)
 
 
 def charge_rows(

@@ -51,6 +51,7 @@ class MultimodalTask(Task):
         self.recordings = _recordings(config.data)
         self._weights = self._reconstruction_weights()
         self._refuse_unaligned()
+        self._refuse_large_patch()
         self._pipeline: RecordingPipeline | None = None
 
     @property
@@ -155,6 +156,14 @@ class MultimodalTask(Task):
             raise ConfigError(
                 "has no effect here", where="data.splits_dir", fix="Leave it out; data.split_seed divides the data."
             )
+        keys = [name for name in ModalityModelSection.model_fields if name != "options"]
+        for name in self._model.options:
+            close = nearest(name, keys)
+            raise ConfigError(
+                "has no effect here: the keys of this model stand in model itself",
+                where=f"model.options.{name}",
+                fix=f"Set model.{close} instead." if close else "Leave it out.",
+            )
         if self._data.split_by == "subject" and self._model.readout == "subject":
             raise ConfigError(
                 "a readout of each subject's own says nothing of subjects that it was not trained on",
@@ -172,6 +181,17 @@ class MultimodalTask(Task):
                 f"a shared readout needs voxels that are the same places in all subjects (voxels: {sizes})",
                 where=str(self.recordings.folder / "dataset.yaml"),
                 fix="Say aligned_voxels: true where they are, or set model.readout to subject.",
+            )
+
+    def _refuse_large_patch(self) -> None:
+        pictures = {name: array.shape[-2:] for name, array in self.recordings.stimuli.items() if len(array.shape) > 1}
+        name = min(pictures, key=lambda picture: max(pictures[picture]), default=None)
+        if name is not None and self._model.patch > max(pictures[name]):
+            height, width = pictures[name]
+            raise ConfigError(
+                f"is {self._model.patch}, but {name} has pictures of {height} x {width}",
+                where="model.patch",
+                fix=f"Set it to at most {max(height, width)}.",
             )
 
     def _reconstruction_weights(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mltrain.core.errors import DataError
+from mltrain.data.modalities.array_files import first_flaw
 from mltrain.data.modalities.dataset import window_of
 from mltrain.models.multimodal_models import MultimodalAutoencoder
 from mltrain.tasks.multimodal_pipeline import RecordingPipeline
@@ -42,7 +43,8 @@ class RecordingPredictor:
             numbers, "fmri": {readout: V numbers}}.
 
         Raises:
-            DataError: a modality is missing, or is not of the shape that the model was trained with.
+            DataError: a modality is missing, is not of the shape that the model was trained with, or holds what is no
+                finite number.
         """
         arrays = self._checked(stimuli)
         window = self._pipeline.window
@@ -70,16 +72,18 @@ class RecordingPredictor:
                 where="predict",
                 fix=f"Give a dict of arrays: {', '.join(expected)}.",
             )
-        arrays = {name: np.asarray(stimuli[name]) for name in expected}
-        length = len(next(iter(arrays.values())))
+        arrays = {name: _numbers(name, stimuli[name]) for name in expected}
+        length = next(iter(arrays.values())).shape[:1]
         for name, values in arrays.items():
-            if values.shape != (length, *expected[name]) or length < self._pipeline.window:
+            if values.shape != (*length, *expected[name]) or len(values) < self._pipeline.window:
                 raise DataError(
                     f"{name} has the shape {values.shape}",
                     where="predict",
                     fix=f"Give (time, {', '.join(map(str, expected[name]))}) with at least {self._pipeline.window} "
                     "times, as many for each modality.",
                 )
+            if flaw := first_flaw(values):
+                raise DataError(f"{name} {flaw}", where="predict", fix="Interpolate or cut such samples.")
         return arrays
 
     @torch.inference_mode()
@@ -88,6 +92,17 @@ class RecordingPredictor:
         on_device = {name: values.to(device) for name, values in batch.items()}
         outputs: dict[str, torch.Tensor] = self._model(self._pipeline.standard_stimuli(on_device))
         return outputs
+
+
+def _numbers(name: str, given: Any) -> NDArray[Any]:
+    fix = "Give an array of real numbers."
+    try:
+        values = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} is no array ({error})", where="predict", fix=fix) from None
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"{name} holds {values.dtype}", where="predict", fix=fix)
+    return values
 
 
 def rows_of(outputs: Mapping[str, torch.Tensor], pipeline: RecordingPipeline) -> list[dict[str, Any]]:

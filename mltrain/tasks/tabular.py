@@ -22,6 +22,7 @@ from mltrain.data.tables.tabular_dataset import TabularDataset, collate_rows
 from mltrain.models.tabular_models import build_tabular_model
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
 from mltrain.tasks.tabular_fit import TabularFit, features_of_training, read_fit
+from mltrain.tasks.tabular_numbers import large_number_check
 from mltrain.tasks.tabular_prediction import TabularPredictor
 from mltrain.tasks.tabular_sections import TabularDataSection, TabularModelSection
 from mltrain.tasks.tabular_targets import ClassTarget, TabularTarget, ValueTarget
@@ -163,7 +164,8 @@ class Tabular(Task):
         columns = [Column(target, "data.target", "label" if is_class else "number", target=True)]
         columns += [Column(name, "data.numeric", "number", True) for name in choice.numeric]
         columns += [Column(name, "data.categorical", "category", True) for name in choice.categorical]
-        return self._data.read_rows(columns, label=target if is_class else None)
+        check = large_number_check(columns)
+        return self._data.read_rows(columns, label=target if is_class else None, check=check)
 
     def _fitted_to(self, choice: ColumnChoice, kind: str, given: TabularFit | None) -> TabularFit:
         smoothing, positive = self.config.training.label_smoothing, self._data.positive_class

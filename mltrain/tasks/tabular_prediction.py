@@ -18,6 +18,7 @@ from mltrain.data.tables.columns import Column, ConvertedColumn, convert, conver
 from mltrain.data.tables.sound_rows import row_problems
 from mltrain.data.tables.table import read_table
 from mltrain.data.tables.tabular_features import TabularFeatures
+from mltrain.tasks.tabular_numbers import without_large_numbers
 from mltrain.tasks.tabular_targets import TabularTarget
 
 __all__ = ["TabularPredictor"]
@@ -64,7 +65,7 @@ class TabularPredictor:
                 where=printable(str(file)),
                 fix="Give a table with the columns that the model was trained on.",
             )
-        converted = {column.name: convert(table, column) for column in self._columns}
+        converted = {column.name: without_large_numbers(convert(table, column), column) for column in self._columns}
         wrong = {row: problem for column in converted.values() for row, problem in column.problems.items()}
         if problems := row_problems(table, wrong):
             raise DataError(problems[0], problems=problems)
@@ -79,7 +80,7 @@ class TabularPredictor:
             converted = convert_texts(
                 [_text(_entry(row, column.name, number)) for number, row in enumerate(given)], column
             )
-            _refuse(converted)
+            _refuse(without_large_numbers(converted, column))
             values[column.name] = converted.values
         return values, len(given)
 

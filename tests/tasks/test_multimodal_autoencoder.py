@@ -225,6 +225,12 @@ def test_other_data_trains(place: Path, changes: dict[str, Any]) -> None:
 ALL = ("video", "audio", "text")
 
 
+def spoiled(values: Any, value: float) -> Any:
+    changed = values.copy()
+    changed[7, 2] = value
+    return changed
+
+
 def test_a_package_predicts_what_evaluation_saw(place: Path, straight: Any, tmp_path: Path) -> None:
     package = Path(shutil.copytree(straight.folder / "model", tmp_path / "package"))
     packed = mltrain.load_model(package)
@@ -274,6 +280,21 @@ def test_voxels_are_predicted_in_the_units_of_the_data(place: Path, config: dict
             r"text has the shape \(240, 3\). Give \(time, 32\)",
         ),
         (lambda stimuli: {n: v[:1] for n, v in stimuli.items()}, r"shape \(1, 3, 24, 24\).* with at least 2 times"),
+        (lambda stimuli: {**stimuli, "video": 3}, r"predict: video has the shape \(\)"),
+        (lambda stimuli: {**stimuli, "text": [[1], [1, 2]]}, r"predict: text is no array"),
+        (
+            lambda stimuli: {**stimuli, "text": stimuli["text"] + 1j},
+            r"predict: text holds complex\d+\. Give an array of real numbers",
+        ),
+        (lambda stimuli: {**stimuli, "text": spoiled(stimuli["text"], np.nan)}, "text has NaN or infinity at time 7"),
+        (
+            lambda stimuli: {**stimuli, "audio": spoiled(stimuli["audio"], np.inf)},
+            "audio has NaN or infinity at time 7",
+        ),
+        (
+            lambda stimuli: {**stimuli, "text": spoiled(stimuli["text"].astype(float), 1e39)},
+            "predict: text has a number beyond those of float32 at time 7",
+        ),
     ],
 )
 def test_wrong_inputs_are_told(place: Path, straight: Any, change: Any, message: str) -> None:
@@ -297,6 +318,18 @@ def test_wrong_inputs_are_told(place: Path, straight: Any, change: Any, message:
         ),
         ({"data.splits_dir": "splits"}, r"data\.splits_dir: has no effect here"),
         ({"data.gap": -1}, r"data\.gap: must be"),
+        ({"data.gap": "auto", "data.delay": 240}, r"data\.delay: is 240, which leaves 0 of 240 samples"),
+        ({"model.options": {"hiden": 3}}, r"model\.options\.hiden: has no effect here.* Set model\.hidden instead"),
+        ({"model.options": {"bottleneck": 8}}, r"model\.options\.bottleneck: .* Set model\.bottleneck instead"),
+        (
+            {"model.options": {"zzz": 8}},
+            r"model\.options\.zzz: has no effect here: the keys of this model .*Leave it out",
+        ),
+        ({"model.patch": 17}, r"model\.patch: is 17, but audio has pictures of 16 x 8\. Set it to at most 16"),
+        (
+            {"model.patch": 25, "data.modalities": ["video", "text"]},
+            r"model\.patch: is 25, but video has pictures of 24 x 24\. Set it to at most 24",
+        ),
         ({"model.fmri_loss": "mean"}, r"model\.fmri_loss: must be"),
     ],
     ids=str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,14 @@ def test_a_package_predicts_from_dicts_and_tables(
         ([3], "cannot predict from a value of type list"),
         ({"size": 1, "colour": "red", "gpa": 1}, r"row 0 has no 'gap'\. Did you mean it by 'gpa'\?"),
         ({"size": "tall", "gap": 1, "colour": "red"}, "row 0: the column 'size' has 'tall', which is no finite number"),
+        (
+            {"size": 1e300, "gap": 1, "colour": "red"},
+            r"row 0: the column 'size' has 1e\+300, which is no finite number",
+        ),
+        (
+            [{"size": -1e39, "gap": 1, "colour": "red"}],
+            r"row 0: the column 'size' has -1e\+39, which is no finite number",
+        ),
     ],
 )
 def test_predicting_from_something_else_is_refused(classes: Any, given: Any, message: str) -> None:
@@ -230,9 +239,10 @@ def test_predicting_from_something_else_is_refused(classes: Any, given: Any, mes
 
 
 def test_a_table_with_bad_values_is_told_by_line(classes: Any, tmp_path: Path) -> None:
-    (tmp_path / "new.csv").write_text("size,gap,colour\n1,2,red\n1,x,red\n")
-    with pytest.raises(DataError, match=r"new\.csv:3: the column 'gap' has 'x'"):
-        mltrain.load_model(classes.folder).predict(tmp_path / "new.csv")
+    for wrong, shown in [("x", "'x'"), ("1e39", r"1e\+39, which is no finite number of float32")]:
+        (tmp_path / "new.csv").write_text(f"size,gap,colour\n1,2,red\n1,{wrong},red\n")
+        with pytest.raises(DataError, match=rf"new\.csv:3: the column 'gap' has {shown}"):
+            mltrain.load_model(classes.folder).predict(tmp_path / "new.csv")
 
 
 @pytest.mark.parametrize(
@@ -359,6 +369,24 @@ def test_what_cannot_be_trained_is_refused_before_any_compute(
 ) -> None:
     with pytest.raises(error, match=message):
         task_of(data, overrides).build_model()
+
+
+@pytest.mark.parametrize("name", ["size", "value"])
+def test_numbers_beyond_float32_are_bad_values(
+    data: Path, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, first, *lines = (data / "rows.csv").read_text().splitlines()
+    cells = first.split(",")
+    cells[HEADER.index(name)] = "1e39"
+    (tmp_path / "rows.csv").write_text("\n".join([head, ",".join(cells), *lines]))
+    told = (
+        rf"\S+rows\.csv:2: the column '{name}' has 1e\+39, which is no finite number of float32 \(at most 3\.4e\+38\)"
+    )
+    with pytest.raises(DataError, match=told):
+        task_of(tmp_path, VALUE)
+    task = task_of(tmp_path, {**VALUE, "data.on_bad_rows": "skip"})
+    assert re.search(f"1 row is left out: {told}", caplog.text)
+    assert len(task.datasets()["train"]) == 53
 
 
 def test_the_group_of_the_split_is_no_feature(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from mltrain.core.errors import DataError
 from mltrain.core.logging import log
 from mltrain.data.file_cache import FileCache, FileStamp
 
-__all__ = ["ArrayFile", "open_arrays"]
+__all__ = ["ArrayFile", "first_flaw", "open_arrays", "read_array"]
 
-_CHECKER = "finite-1"  # what the cache calls the check below: a new number where it checks something else
+_CHECKER = "finite-2"  # what the cache calls the check below: a new number where it checks something else
 _YOUNG_NS = 2 * 10**9  # a later change of so young a file may leave its stamp as it is
 _CHUNK_BYTES = 1 << 24
+_START = b"\x93NUMPY"
 
 
 class ArrayFile:
@@ -43,11 +45,11 @@ class ArrayFile:
         self._stamp: FileStamp | None = None
         self._array: NDArray[Any] | None = None
         array = self.values
-        if array.ndim < 2 or array.dtype.kind not in "fiu":
+        if array.ndim < 2 or array.size == 0 or array.dtype.kind not in "fiu":
             raise DataError(
                 f"holds {array.dtype} of shape {array.shape}",
                 where=str(path),
-                fix="It must be numbers with time as the first of at least two axes.",
+                fix="It must be numbers with time as the first of at least two axes, none of them empty.",
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,16 +59,7 @@ class ArrayFile:
     def values(self) -> NDArray[Any]:
         """The array, read as it is asked for."""
         if self._array is None:
-            try:
-                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except FileNotFoundError:
-                raise DataError(
-                    "there is no such file", where=str(self.path), fix="Put it there, or leave out its name."
-                ) from None
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"is no array that can be read ({error})", where=str(self.path), fix="Save it with numpy.save."
-                ) from None
+            self._array = read_array(self.path, mapped=True)
         return self._array
 
     def __len__(self) -> int:
@@ -108,14 +101,55 @@ class ArrayFile:
         self.digest, self._stamp = digest, stamp
 
     def flaw(self) -> str:
-        """Return where the first value stands that is no number, in words; "" where all are."""
-        if self.values.dtype.kind != "f":
-            return ""
-        for times in self.chunks(np.arange(len(self))):
-            finite = np.isfinite(self.values[times[0] : times[-1] + 1]).reshape(len(times), -1).all(axis=1)
-            if not finite.all():
-                return f"has NaN or infinity at time {times[int(np.argmin(finite))]}"
+        """Return where the first value stands that is no number of float32, in words; "" where all are."""
+        flaws = (
+            first_flaw(self.values[times[0] : times[-1] + 1], int(times[0]))
+            for times in self.chunks(np.arange(len(self)))
+        )
+        return next(filter(None, flaws), "")
+
+
+def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """Return the array of a `.npy` file.
+
+    Args:
+        path: the file.
+        mapped: leave it in the file, read as it is asked for.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(_START))
+        if start != _START:  # numpy would take other files for pickles, and advise to trust them
+            raise ValueError("it is no .npy file" if start else "the file is empty")
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=str(path), fix="Put it there, or leave out its name.") from None
+    except (OSError, ValueError, TypeError, EOFError, TokenError) as error:  # numpy parses the header as Python
+        raise DataError(
+            f"is no array that can be read ({error})", where=str(path), fix="Save it with numpy.save."
+        ) from None
+    return array
+
+
+def first_flaw(values: NDArray[Any], first: int = 0) -> str:
+    """Return where the first value stands that is no number of float32, in words; "" where all are.
+
+    Args:
+        values: (T, ...).
+        first: the time of the first of them.
+    """
+    if values.dtype.kind != "f":
         return ""
+    with np.errstate(over="ignore"):
+        sound = np.isfinite(values.astype(np.float32, copy=False)).all(axis=tuple(range(1, values.ndim)))
+    if sound.all():
+        return ""
+    place = int(np.argmin(sound))
+    what = "a number beyond those of float32" if np.isfinite(values[place]).all() else "NaN or infinity"
+    return f"has {what} at time {first + place}"
 
 
 def open_arrays(folder: Path, names: Sequence[str]) -> dict[str, ArrayFile]:
@@ -124,7 +158,7 @@ def open_arrays(folder: Path, names: Sequence[str]) -> dict[str, ArrayFile]:
     What was found out is kept in the user's cache, as for images.
 
     Raises:
-        DataError: a file is missing, is no array, or has NaN or infinity.
+        DataError: a file is missing, is no array, or has NaN, infinity or what is infinity in float32.
     """
     arrays = {name: ArrayFile(folder / f"{name}.npy") for name in names}
     cache = FileCache.of_user()

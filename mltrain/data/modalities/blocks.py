@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mltrain.core.errors import ConfigError
 from mltrain.core.seeding import permutation, stream_key
 
-__all__ = ["TEST", "TimeBlocks", "assign_sides", "least_gap"]
+__all__ = ["TEST", "TimeBlocks", "assign_sides", "least_blocks", "least_gap"]
 
 TEST = -1
 
@@ -23,6 +23,12 @@ TEST = -1
 def least_gap(delay: int, window: int) -> int:
     """Return the smallest gap with which no later sample's stimuli were shown before an earlier one's response."""
     return delay + window - 1
+
+
+def least_blocks(count: int, folds: int, test_share: float) -> int:
+    """Return how many blocks give one to each fold and to the test split; `count` + 1 where so many do not."""
+    enough = (blocks for blocks in range(folds + 1, count + 1) if blocks - _tested(blocks, test_share) >= folds)
+    return next(enough, count + 1)
 
 
 def assign_sides(count: int, folds: int, test_share: float, seed: int) -> NDArray[np.int64]:
@@ -37,7 +43,7 @@ def assign_sides(count: int, folds: int, test_share: float, seed: int) -> NDArra
     Raises:
         ValueError: there are not enough for one in each fold and one in the test split.
     """
-    tested = max(1, round(test_share * count))
+    tested = _tested(count, test_share)
     if count - tested < folds:
         raise ValueError(f"{count} cannot be divided into {folds} folds and a test split of {tested}")
     order = permutation(stream_key(seed, "sides"), count)
@@ -70,7 +76,7 @@ class TimeBlocks:
             raise ConfigError(
                 f"is {self.block_length}, of which a gap of {self.gap} leaves nothing",
                 where="data.block_length",
-                fix=f"Set it to at least {2 * self.gap}, or lower data.gap.",
+                fix=self._longer(),
             )
         try:
             assign_sides(len(self), self.folds, self.test_share, self.seed)
@@ -85,6 +91,13 @@ class TimeBlocks:
     def __len__(self) -> int:
         """Return the number of blocks; a rest shorter than half a block belongs to the one before."""
         return max(0, round((self.last - self.first) / self.block_length))
+
+    def _longer(self) -> str:
+        count = max(0, self.last - self.first)
+        longest = count // least_blocks(count, self.folds, self.test_share)
+        if longest <= self.gap:
+            return "Lower data.gap, or data.folds."
+        return f"Set it to at least {min(2 * self.gap, longest)}, or lower data.gap."
 
     def block_of(self) -> NDArray[np.int64]:
         """Return the block of each sample from `first` on."""
@@ -106,3 +119,7 @@ class TimeBlocks:
         kept = ~changed[block] | (since_start >= self.gap)
         times = np.arange(self.first, self.last)
         return {name: times[kept & (named[block] == number)] for number, name in enumerate(("train", "val", "test"))}
+
+
+def _tested(count: int, test_share: float) -> int:
+    return max(1, round(test_share * count))

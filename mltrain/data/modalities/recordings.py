@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.registry import nearest
 from mltrain.data.data_files import DataFile
-from mltrain.data.modalities.array_files import ArrayFile, open_arrays
-from mltrain.data.modalities.blocks import TEST, TimeBlocks, assign_sides, least_gap
+from mltrain.data.modalities.array_files import ArrayFile, open_arrays, read_array
+from mltrain.data.modalities.blocks import TEST, TimeBlocks, assign_sides, least_blocks, least_gap
 from mltrain.data.modalities.description import DESCRIPTION, Description, read_description
 
 __all__ = ["Division", "Part", "Recordings", "read_recordings"]
@@ -139,9 +139,12 @@ def read_recordings(
     stimuli = {name: arrays[name] for name in stimulus_names}
     responses = {name: arrays[name] for name in subject_names}
     _refuse_shapes(stimuli, responses)
+    said = "" if delay is not None else f", as {DESCRIPTION} says"
     delay = description.delay if delay is None else delay
-    gap = _gap(division.gap, delay, window)
-    span = range(window - 1, len(next(iter(arrays.values()))) - delay)
+    count = len(next(iter(arrays.values())))
+    _refuse_long(division, count, delay, window, said)
+    span = range(window - 1, count - delay)
+    gap = _gap(division, len(span), delay, window)
     parts = _parts(division, span, gap, subject_names)
     ceilings = _ceilings(folder, responses)
     return Recordings(folder, stimuli, responses, description, delay, window, gap, parts, ceilings)
@@ -201,12 +204,7 @@ def _ceilings(folder: Path, responses: Mapping[str, ArrayFile]) -> dict[str, NDA
         file = folder / f"{name}_ceiling.npy"
         if not file.is_file():
             continue
-        try:
-            ceiling = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"is no array that can be read ({error})", where=str(file), fix="Save it with numpy.save."
-            ) from None
+        ceiling = read_array(file)
         if ceiling.shape != array.shape or ceiling.dtype.kind != "f" or not np.isfinite(ceiling).all():
             raise DataError(
                 f"holds {ceiling.dtype} of shape {ceiling.shape}",
@@ -217,17 +215,50 @@ def _ceilings(folder: Path, responses: Mapping[str, ArrayFile]) -> dict[str, NDA
     return found
 
 
-def _gap(wanted: int | None, delay: int, window: int) -> int:
+def _refuse_long(division: Division, count: int, delay: int, window: int, said: str) -> None:
+    """Refuse a delay and a window that leave no sample, or too few for sides that are so far apart.
+
+    Args:
+        division: how samples are divided.
+        count: samples of the arrays.
+        delay, window: see `Recordings`.
+        said: who says the delay, for the message.
+    """
+    blocks, divided = least_blocks(count, division.folds, division.test_share), division.by == "time"
+    # Blocks must be longer than `least_gap`: (count - least) // blocks > least, solved for delay + window.
+    most = (count - blocks) // (blocks + 1) + 1 if divided and blocks <= count else count
+    if delay + window <= most:
+        return
+    where, what = ("delay", f"is {delay}{said}") if delay >= window else ("window", f"is {window}")
+    left = max(0, count + 1 - delay - window)
+    raise ConfigError(
+        f"{what}, which leaves {left} of {count} samples"
+        + (f", too few for {division.folds} folds and a test split with such a gap between them" if divided else ""),
+        where=f"data.{where}",
+        fix=f"Lower data.delay + data.window to at most {most}{', or lower data.folds' if divided else ''}.",
+    )
+
+
+def _gap(division: Division, samples: int, delay: int, window: int) -> int:
+    """Return the samples that are left out where the side changes, of those that can be used."""
     least = least_gap(delay, window)
-    if wanted is None:
-        return 2 * (delay + window)
-    if wanted < least:
+    gap = 2 * (delay + window) if division.gap is None else division.gap
+    if gap < least:
         raise ConfigError(
-            f"is {wanted}: stimuli of one side were shown before the last response of the other",
+            f"is {gap}: stimuli of one side were shown before the last response of the other",
             where="data.gap",
             fix=f"Set it to at least delay + window - 1, here {least}, or to auto.",
         )
-    return wanted
+    longest = samples // least_blocks(samples, division.folds, division.test_share)
+    if division.by == "time" and least < longest <= gap:
+        said = " (auto)" if division.gap is None else ""
+        raise ConfigError(
+            f"is {gap}{said} and leaves nothing of blocks of {longest}, the longest that {samples} samples give to "
+            f"{division.folds} folds and a test split",
+            where="data.gap",
+            fix=f"Set it to at most {longest - 1}, or lower data.folds.",
+        )
+    return gap
 
 
 def _parts(division: Division, span: range, gap: int, subjects: Sequence[str]) -> dict[str, Part]:

@@ -76,11 +76,12 @@ def _check_numbers(molecules: Molecules) -> None:
         ("esp", molecules.potential),
         ("Q", molecules.charges),
     ):
-        index = _first(~np.isfinite(array))
+        with np.errstate(over="ignore"):
+            index = _first(~np.isfinite(array.astype(np.float32, copy=False)))
         if index is not None:
-            raise _error(
-                molecules, name, index, f"is {array[tuple(index)]}", "Give a number, or leave the geometry out."
-            )
+            value = array[tuple(index)]
+            beyond = ", more than float32 holds" if np.isfinite(value) else ""
+            raise _error(molecules, name, index, f"is {value}{beyond}", "Give a number, or leave the geometry out.")
 
 
 def _check_elements(molecules: Molecules) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from mltrain.data.molecules.elements import ELEMENTS, formula
 __all__ = ["Molecules", "place", "read_molecules"]
 
 _NEEDED = ("R", "Z", "N", "mono", "esp", "vdw_surface", "n_grid")
+_KNOWN = (*_NEEDED, "Q", "name")
 _LIKE_THAT = "The page distributed-charges says which arrays there must be."
 
 
@@ -132,16 +134,17 @@ class _Arrays:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            content = np.load(file, allow_pickle=False)
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, no archive")
-            with content as archive:
+            _refuse_other_files(file)
+            with np.load(file, allow_pickle=False) as archive:
                 self._arrays = {name: archive[name] for name in archive.files}
+            # Of a member that does not begin as an array, numpy gives the bytes.
+            if damaged := [name for name in _KNOWN if isinstance(self._arrays.get(name), bytes)]:
+                raise ValueError(f"{damaged[0]} is no array")
         except FileNotFoundError:
             raise DataError(
                 "there is no such file", where=str(file), fix="Check data.data_dir and data.file."
             ) from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 f"cannot be read as a NumPy archive ({error})",
                 where=str(file),
@@ -154,7 +157,7 @@ class _Arrays:
                 where=str(file),
                 fix=_LIKE_THAT,
             )
-        if len(self._arrays["Z"]) == 0:
+        if self._arrays["Z"].size == 0:
             raise DataError("holds no molecule", where=str(file), fix="Add some.")
 
     def __contains__(self, name: str) -> bool:
@@ -162,7 +165,7 @@ class _Arrays:
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         """Return the shape of an array of so many dimensions."""
-        shape = self._arrays[name].shape
+        shape: tuple[int, ...] = self._arrays[name].shape
         if len(shape) != dimensions:
             raise self._wrong(name, f"has the shape {shape}, not {dimensions} dimensions")
         return shape
@@ -198,6 +201,16 @@ class _Arrays:
 
     def _wrong(self, name: str, what: str) -> DataError:
         return DataError(what, where=place(self._file, name), fix=_LIKE_THAT)
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Raise ValueError for what is no archive: numpy would take it for a pickle, and advise to trust it."""
+    with file.open("rb") as stream:
+        start = stream.read(6)
+    if not start:
+        raise ValueError("the file is empty")
+    if not start.startswith(b"PK"):
+        raise ValueError("a single array, no archive" if start == b"\x93NUMPY" else "it is no .npz file")
 
 
 def _formulas(elements: NDArray[np.int64]) -> list[str]:

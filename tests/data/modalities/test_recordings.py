@@ -18,6 +18,7 @@ from mltrain.data.modalities.dataset import RecordingDataset
 from mltrain.data.modalities.recordings import Division, Recordings, read_recordings
 
 TIME = Division("time", 0, 3, 0.2, 1, 20, None)
+SUBJECT = Division("subject", 0, 3, 0.2, 1, 20, None)
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +166,27 @@ def edit(before: str, after: str) -> Callable[[Path], None]:
     )
 
 
+def damaged_header(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = (folder / f"{name}.npy").read_bytes()
+        (folder / f"{name}.npy").write_bytes(content.replace(b"}", b" ", 1))
+
+    return damage
+
+
 BAD_DATA: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "text.npy").unlink(), r"text\.npy: there is no such file"),
-    (lambda folder: (folder / "text.npy").write_text("hello"), r"text\.npy: is no array that can be read"),
+    (
+        lambda folder: (folder / "text.npy").write_text("hello"),
+        r"text\.npy: is no array that can be read \(it is no \.npy file\)\. Save it with numpy\.save",
+    ),
+    (
+        lambda folder: (folder / "audio.npy").write_bytes(b""),
+        r"audio\.npy: is no array that can .* \(the file is empty\)",
+    ),
+    (damaged_header("audio"), r"audio\.npy: is no array that can be read"),
     (lambda folder: np.save(folder / "text.npy", np.array(["a"] * 240)[:, None]), r"text\.npy: holds <U1 of shape"),
+    (replace("text", lambda values: values[:, :0]), r"text\.npy: holds float32 of shape \(240, 0\)"),
     (replace("text", lambda values: values[:, 0]), r"text\.npy: holds float32 of shape \(240,\)"),
     (replace("video", lambda values: values[..., None]), r"video\.npy: has the shape \(240, 3, 24, 24, 1\)"),
     (
@@ -178,6 +196,10 @@ BAD_DATA: list[tuple[Callable[[Path], Any], str]] = [
     (replace("audio", lambda values: values[:-1]), r"audio\.npy: has 239 samples, video\.npy has 240"),
     (replace("subject_01", with_nan), r"subject_01\.npy: has NaN or infinity at time 17"),
     (replace("text", lambda values: values / 0), r"text\.npy: has NaN or infinity at time 0"),
+    (
+        replace("text", lambda values: np.where(np.arange(240)[:, None] < 9, values.astype(float), 1e39)),
+        r"text\.npy: has a number beyond those of float32 at time 9",
+    ),
     (lambda folder: (folder / "dataset.yaml").unlink(), r"fmri: has no dataset\.yaml"),
     (edit("tr: 2.0", "tr: -1"), r"dataset\.yaml:2, tr: must be .*, is -1"),
     (edit("tr: 2.0", "TR: 2.0"), r"dataset\.yaml: unknown key 'TR'"),
@@ -205,8 +227,15 @@ def test_bad_data_is_told_in_one_line(data: Path, damage: Callable[[Path], Any],
         (Division("time", 3, 3, 0.2, 1, 20, None), {}, r"data\.fold: is 3, but there are 3 folds"),
         (Division("time", 0, 3, 0.2, 1, 20, 2), {}, r"data\.gap: is 2: .* Set it to at least .*, here 3, or to auto"),
         (Division("time", 0, 9, 0.5, 1, 40, None), {}, r"data\.block_length: gives 6 blocks of the 237 samples"),
-        (TIME, {"delay": 500}, r"data\.block_length: is 20, of which a gap of 1006 leaves nothing"),
-        (TIME, {"window": 300}, r"data\.block_length: is 20"),
+        (TIME, {"delay": 500}, r"data\.delay: is 500, which leaves 0 of 240 samples, too few for .* to at most 48, or"),
+        (TIME, {"window": 300}, r"data\.window: is 300, which leaves 0 of 240 samples, too few .* to at most 48, or"),
+        (TIME, {"delay": 46}, r"data\.delay: is 46, which leaves 192 of 240 samples, too few for 3 folds"),
+        (
+            TIME,
+            {"delay": 45},
+            r"data\.gap: is 96 \(auto\) and leaves nothing of blocks of 48, .* Set it to at most 47, or",
+        ),
+        (SUBJECT, {"delay": 238}, r"data\.delay: is 238, which leaves 0 of 240 samples\. .* to at most 240\."),
         (Division("subject", 0, 5, 0.2, 1, 20, None), {}, r"data\.folds: is too large: 5 cannot be divided"),
         (Division("subject", 0, 1, 0.2, 1, 20, None), {}, r"data\.folds: leaves nothing to train on of 5 subjects"),
     ],
@@ -232,6 +261,22 @@ def test_ceilings_are_read_and_checked(data: Path) -> None:
     np.save(data / "subject_01_ceiling.npy", np.zeros(5))
     with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: holds float64 of shape \(5,\)"):
         read(data)
-    (data / "subject_01_ceiling.npy").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: is no array that can be read"):
+    for content in (b"hello", b""):
+        (data / "subject_01_ceiling.npy").write_bytes(content)
+        with pytest.raises(DataError, match=r"subject_01_ceiling\.npy: is no array that can be read"):
+            read(data)
+
+
+def test_the_delay_of_the_folder_is_told_as_its_own(data: Path) -> None:
+    edit("delay: 1", "delay: 7000")(data)
+    with pytest.raises(
+        ConfigError, match=r"data\.delay: is 7000, as dataset\.yaml says, which leaves 0 of 240 samples"
+    ):
         read(data)
+
+
+@pytest.mark.parametrize(("delay", "window"), [(45, 3), (0, 48), (30, 18)])
+def test_the_advice_on_a_delay_and_its_gap_works(original: Path, delay: int, window: int) -> None:
+    """48 is the most that the refusal of a longer delay allows here."""
+    division = Division("time", 0, 3, 0.2, 1, 48, delay + window - 1)
+    assert all(len(part.times) for part in read(original, division, delay=delay, window=window).parts.values())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mltrain.core.errors import ConfigError
-from mltrain.data.modalities.blocks import TEST, TimeBlocks, assign_sides, least_gap
+from mltrain.data.modalities.blocks import TEST, TimeBlocks, assign_sides, least_blocks, least_gap
 
 
 @st.composite
@@ -83,6 +83,17 @@ def test_sides_are_a_function_of_the_seed(count: int, folds: int, seed: int) -> 
     assert (sides == TEST).sum() == max(1, round(0.2 * count))
 
 
+@given(st.integers(0, 60), st.integers(1, 6), st.floats(0.01, 0.99))
+def test_the_least_blocks_are_just_enough(count: int, folds: int, test_share: float) -> None:
+    least = least_blocks(count, folds, test_share)
+    for blocks in range(count + 1):
+        if blocks >= least:
+            assign_sides(blocks, folds, test_share, 0)
+        else:
+            with pytest.raises(ValueError, match="cannot be divided"):
+                assign_sides(blocks, folds, test_share, 0)
+
+
 def test_another_seed_divides_otherwise() -> None:
     assert len({tuple(assign_sides(30, 5, 0.2, seed)) for seed in range(20)}) == 20
 
@@ -105,6 +116,14 @@ def test_the_least_gap_keeps_stimuli_behind_the_last_response() -> None:
     ("changes", "message"),
     [
         ({"gap": 20}, r"data\.block_length: is 20, of which a gap of 20 leaves nothing. Set it to at least 40"),
+        (
+            {"gap": 50, "block_length": 50},
+            r"data\.block_length: is 50, .* Set it to at least 66, or lower data\.gap",
+        ),
+        (
+            {"gap": 70},
+            r"data\.block_length: is 20, of which a gap of 70 leaves nothing\. Lower data\.gap, or data\.folds",
+        ),
         ({"last": 90}, r"gives 4 blocks of the 90 samples that can be used, too few: 4 cannot be divided into 5 folds"),
         ({"last": -3}, "gives 0 blocks of the 0 samples"),
     ],

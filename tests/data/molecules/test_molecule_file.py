@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ WRONG: list[tuple[str, Callable[[Arrays], None], str]] = [
     ("no atoms", changed("N", 2, 0), r"N\[2\]: is 0, not 1 to 4"),
     ("many points", changed("n_grid", 3, 99), r"n_grid\[3\]: is 99, not 1 to 24"),
     ("NaN", changed("esp", (5, 7), np.nan), r"esp\[5, 7\]: is nan\. Give a number, or leave the geometry out"),
+    ("beyond float32", replaced("Q", np.full(8, 1e39)), r"Q\[0\]: is 1e\+39, more than float32 holds"),
     ("infinite", changed("R", (1, 2, 0), np.inf), r"R\[1, 2, 0\]: is inf"),
     ("unknown element", changed("Z", (0, 1), 79), r"Z\[0, 1\]: is 79, no atomic number .* Known are H, He"),
     ("hole", changed("Z", (0, 1), 0), r"Z\[0, 1\]: is 0, but N says 4 atoms"),
@@ -83,8 +85,11 @@ def test_files_that_are_no_archives_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npz: there is no such file"):
         read_molecules(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("R, Z")
-    with pytest.raises(DataError, match=r"text\.npz: cannot be read as a NumPy archive"):
+    with pytest.raises(DataError, match=r"text\.npz: cannot be read as a NumPy archive \(it is no \.npz file\)"):
         read_molecules(tmp_path / "text.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"empty\.npz: cannot be read as a NumPy archive \(the file is empty\)"):
+        read_molecules(tmp_path / "empty.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"cannot be read .*no archive"):
         read_molecules(tmp_path / "one.npy")
@@ -92,6 +97,18 @@ def test_files_that_are_no_archives_are_told(tmp_path: Path) -> None:
     (tmp_path / "torn.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"torn\.npz: cannot be read"):
         read_molecules(tmp_path / "torn.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"R, Z", r"\(Z is no array\)"), (b"", r"\(Z is no array\)"), (b"\x93NUMPY", "cannot be read")],
+)
+def test_members_that_are_no_arrays_are_told(tmp_path: Path, content: bytes, message: str) -> None:
+    path = written(tmp_path, Z=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("Z.npy", content)
+    with pytest.raises(DataError, match=message):
+        read_molecules(path)
 
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
