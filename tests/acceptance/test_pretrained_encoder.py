@@ -89,7 +89,14 @@ def test_a_ready_configuration_trains_and_its_package_predicts(config: str, over
 
 
 @pytest.mark.slow
-def test_the_ready_configuration_of_spans_trains_and_its_package_answers(encoder: Path, quick_reports: None) -> None:
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [("sms_evidence_pretrained", {}), ("sms_evidence_private", PRIVATE)],
+    ids=["pretrained", "private"],
+)
+def test_a_ready_configuration_of_spans_trains_and_its_package_answers(
+    encoder: Path, quick_reports: None, config: str, overrides: dict[str, Any]
+) -> None:
     rows = [f"win {n} now,spam,{n},4,{4 + len(str(n))}" if n % 2 else f"see you at {n},ham,,-1,-1" for n in range(40)]
     Path("data/sms_evidence").mkdir(parents=True)
     table = Path("data/sms_evidence/sms_evidence.csv")
@@ -97,8 +104,8 @@ def test_the_ready_configuration_of_spans_trains_and_its_package_answers(encoder
     split_rows(table, label="label", content=["text"], folds=5)
     Path("weights").mkdir()
     Path("weights/all-minilm-l6-v2").symlink_to(encoder)
-    settings = {**QUIET, "training.num_epochs": 1, "run.name": "it"}
-    result = mltrain.train(ROOT / "configs" / "sms_evidence_pretrained.yaml", settings, verbose=False)
+    settings = {**QUIET, **overrides, "training.num_epochs": 1, "run.name": "it"}
+    result = mltrain.train(ROOT / "configs" / f"{config}.yaml", settings, verbose=False)
     assert result.summary["status"] == "completed"
     (row,) = mltrain.load_model(result.folder).predict("win 7 now")
     assert row["answer"] in "win 7 now"
