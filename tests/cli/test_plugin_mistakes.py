@@ -69,8 +69,8 @@ def mine(num_classes, channels, image_size, width=8):
     ("mistake", "told"),
     [
         ("nn.Linear(1)", "mine cannot be built (TypeError: "),
-        ("layers.nothing", "AttributeError: 'list' object has no attribute 'nothing' (raised in a plugin;"),
-        ("[][0]", "IndexError: list index out of range (raised in a plugin;"),
+        ("layers.nothing", "mine cannot be built (AttributeError: 'list' object has no attribute 'nothing')"),
+        ("[][0]", "mine cannot be built (IndexError: list index out of range)"),
     ],
 )
 def test_a_mistake_in_a_model_is_told_with_its_line(
@@ -82,7 +82,7 @@ def test_a_mistake_in_a_model_is_told_with_its_line(
     Path(name).write_text(MODEL.replace("MISTAKE", mistake).replace('"mine"', f'"mine_{len(mistake)}"'))
     Path("it.yaml").write_text(CONFIG.replace("tiny_net", f"mine_{len(mistake)}") + f"plugins: [{name}]\n")
     capsys.readouterr()
-    assert main(["train", "--config", "it.yaml"]) in (1, 2)
+    assert main(["train", "--config", "it.yaml"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: {name}:10: {told}".replace("mine", f"mine_{len(mistake)}")), line
-    assert "model.options" in line or "raised in a plugin" in line
+    assert "model.options" in line
