@@ -13,6 +13,7 @@ __all__ = [
     "RunFolderError",
     "SignalError",
     "one_line",
+    "shortened",
 ]
 
 # A note on an error of one process that another process of the same machine prints.
@@ -23,6 +24,12 @@ def one_line(text: object) -> str:
     """Return a text without its line breaks: file names and the errors of other programs may hold some."""
     lines = str(text).splitlines()
     return lines[0] if len(lines) == 1 else " ".join(line.strip() for line in lines if line.strip())
+
+
+def shortened(text: object, most: int) -> str:
+    """Return a text in one line of at most `most` characters, three dots in place of the rest."""
+    line = one_line(text) if str(text) else ""
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 class MltrainError(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.errors import ConfigError, shortened
 from mltrain.core.logging import log
 from mltrain.core.plugins import line_of
 from mltrain.metrics.module_loading import KEY, load_module
@@ -185,7 +185,9 @@ def _tried(name: str, module: Any, example: Inputs) -> list[str]:
         if not isinstance(figure, str) or not _NAME.fullmatch(figure):
             raise _refused(f"{name} gives a figure the name {figure!r}", "Use letters, digits and underscores.")
         if not isinstance(value, int | float | np.number):
-            raise _refused(f"{figure} of {name} is no number, but {_short(value)}", "Return numbers alone.")
+            raise _refused(
+                f"{figure} of {name} is no number, but {shortened(value, _LONGEST)}", "Return numbers alone."
+            )
     return list(figures)
 
 
@@ -226,12 +228,7 @@ def _place(module: Any, error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {_short(error)}"
-
-
-def _short(value: object) -> str:
-    text = one_line(value) if str(value) else ""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return f"{type(error).__name__}: {shortened(error, _LONGEST)}"
 
 
 def _listed(names: Collection[str]) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mltrain.core.errors import ConfigError, DataError, one_line
+from mltrain.core.errors import ConfigError, DataError, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,11 +77,6 @@ def train_wordpiece(
     return _wrapped(alike(raw.get_vocab()), dict(_special_names()))
 
 
-def _short(error: Exception) -> str:
-    text = one_line(error)
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
 def load_tokenizer(source: str, key: str = _KEY) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a folder that `save_pretrained` wrote, or of a hub name. No code is fetched.
 
@@ -105,7 +100,7 @@ def load_tokenizer(source: str, key: str = _KEY) -> PreTrainedTokenizerFast:
         fetch = "" if path.is_dir() else f", or where there is a network run `hf download {source} --local-dir FOLDER`"
         why = "it is no folder here, and the hub does not give it"
         if path.is_dir():
-            why = f"its tokenizer.json cannot be used ({type(error).__name__}: {_short(error)})"
+            why = f"its tokenizer.json cannot be used ({type(error).__name__}: {shortened(error, 200)})"
             if not (found / "tokenizer.json").is_file():
                 why = "it has no tokenizer.json"
         raise ConfigError(
