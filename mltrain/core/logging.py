@@ -54,6 +54,16 @@ class LogContext:
         cls.epoch, cls.num_epochs, cls.phase = epoch, num_epochs, phase
 
     @classmethod
+    @contextlib.contextmanager
+    def of_a_run(cls) -> Iterator[None]:
+        """Begin with an empty context, and leave none behind for what the process logs after the block."""
+        cls.set()
+        try:
+            yield
+        finally:
+            cls.set()
+
+    @classmethod
     def text(cls) -> str:
         """Return the context as it stands in a line: `3/50 train`."""
         epoch = "" if cls.epoch is None else f"{cls.epoch + 1}/{cls.num_epochs}"

@@ -86,8 +86,8 @@ def execute(
         make_task: gives the task of the checked configuration.
     """
     started = time.monotonic() if started is None else started
-    with console_log() if verbose else nullcontext(), kept_for_file(), telling_before_training() as begin:
-        LogContext.set()
+    shown = console_log() if verbose else nullcontext()
+    with shown, kept_for_file(), LogContext.of_a_run(), telling_before_training() as begin:
         auto = resume == "auto"
         target = None if resume is None or auto else as_path("resume", resume, 'a path, or "auto"')
         point = None if target is None else find_resume_point(target)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mltrain.core.logging import close_log, console_log, kept_for_file, log, open_file_log
+from mltrain.core.logging import LogContext, close_log, console_log, kept_for_file, log, open_file_log
 
 
 def test_other_processes_show_nothing_and_keep_their_first_lines_for_their_file(
@@ -14,7 +14,7 @@ def test_other_processes_show_nothing_and_keep_their_first_lines_for_their_file(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     for segment in ("first", "second"):
-        with console_log(), kept_for_file():
+        with console_log(), kept_for_file(), LogContext.of_a_run():
             log.warning("before the folder of the %s", segment)
             handler = open_file_log(tmp_path / "rank_1.log")
             log.info("in the %s", segment)

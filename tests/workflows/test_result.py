@@ -15,7 +15,7 @@ from runs import weights
 import mltrain
 from mltrain.config.overrides import dotted_overrides
 from mltrain.core.errors import ConfigError, RunFolderError
-from mltrain.core.logging import log
+from mltrain.core.logging import LogContext, log
 from mltrain.tracking.metrics_log import MetricsLog, read_metrics
 from mltrain.workflows.result import TrainResult
 
@@ -31,6 +31,11 @@ def test_metrics_are_the_summary_flat(result: Any) -> None:
         for name, value in result.summary[split].items():
             assert result.metrics[f"{split}/{name}"] == value
     assert len(result.metrics) == sum(len(result.summary[split]) for split in ("train", "val", "test"))
+
+
+def test_what_the_process_logs_after_a_run_has_no_place_in_it(result: Any) -> None:
+    assert result.status == "completed"
+    assert LogContext.text().strip() == ""
 
 
 def test_history_holds_every_record(result: Any) -> None:
