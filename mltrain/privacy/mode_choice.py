@@ -12,7 +12,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from mltrain.core.errors import ConfigError, one_line
+from mltrain.core.errors import ConfigError, shortened
 from mltrain.privacy.clipping import ClippedGradients
 from mltrain.privacy.completeness import refuse_incomplete, unchanged
 
@@ -95,7 +95,7 @@ def _neither(trials: list[_Trial]) -> ConfigError:
 def _short(problem: Exception | None) -> str:
     """Return the reason alone: what an error advises would be for those who have set the mode."""
     reason = problem.what if isinstance(problem, ConfigError) else problem
-    return one_line(reason)[:160] if reason is not None else ""
+    return shortened(reason, 160) if reason is not None else ""
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,8 @@ from mltrain.data.data_files import DataFile
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.loader import Batch
 from mltrain.data.modalities.dataset import RecordingDataset
-from mltrain.data.modalities.recordings import Division, Recordings, read_recordings
+from mltrain.data.modalities.division import Division
+from mltrain.data.modalities.recordings import Recordings, read_recordings
 from mltrain.models.multimodal_models import MultimodalAutoencoder
 from mltrain.tasks.base import Losses, Metrics, Predict, Task, register_task
 from mltrain.tasks.multimodal_losses import FMRI_LOSSES, reconstruction_error, subject_means

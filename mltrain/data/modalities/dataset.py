@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from mltrain.core.seeding import SampleGenerator
-from mltrain.data.modalities.recordings import Part, Recordings
+from mltrain.data.modalities.division import Part
+from mltrain.data.modalities.recordings import Recordings
 
 __all__ = ["RecordingDataset", "window_of"]
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,39 +17,13 @@ from mltrain.core.errors import ConfigError, DataError
 from mltrain.core.registry import nearest
 from mltrain.data.data_files import DataFile
 from mltrain.data.modalities.array_files import ArrayFile, open_arrays, read_array
-from mltrain.data.modalities.blocks import TEST, TimeBlocks, assign_sides, least_blocks, least_gap
 from mltrain.data.modalities.description import DESCRIPTION, Description, read_description
+from mltrain.data.modalities.division import Division, Part, divided, gap_between, refuse_too_few
 
-__all__ = ["Division", "Part", "Recordings", "read_recordings"]
+__all__ = ["Recordings", "read_recordings"]
 
 _NAME = re.compile(r"\w[\w.-]*")
 _RESERVED = {"fmri", "bottleneck"}
-
-
-@dataclass(frozen=True)
-class Division:
-    """How recordings are divided: see `data.modalities.blocks`.
-
-    by: whole blocks of time, or whole subjects, go to one side.
-    fold: which fold is validated.
-    gap: samples left out where the side changes; None: twice the delay and the window.
-    """
-
-    by: Literal["time", "subject"]
-    fold: int
-    folds: int
-    test_share: float
-    seed: int
-    block_length: int
-    gap: int | None
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split: its samples, by the time of their newest stimulus, and the subjects whose responses it holds."""
-
-    times: NDArray[np.int64]
-    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,10 +116,10 @@ def read_recordings(
     said = "" if delay is not None else f", as {DESCRIPTION} says"
     delay = description.delay if delay is None else delay
     count = len(next(iter(arrays.values())))
-    _refuse_long(division, count, delay, window, said)
+    refuse_too_few(division, count, delay, window, said)
     span = range(window - 1, count - delay)
-    gap = _gap(division, len(span), delay, window)
-    parts = _parts(division, span, gap, subject_names)
+    gap = gap_between(division, len(span), delay, window)
+    parts = divided(division, span, gap, subject_names)
     ceilings = _ceilings(folder, responses)
     return Recordings(folder, stimuli, responses, description, delay, window, gap, parts, ceilings)
 
@@ -213,95 +187,3 @@ def _ceilings(folder: Path, responses: Mapping[str, ArrayFile]) -> dict[str, NDA
             )
         found[name] = ceiling.astype(np.float64)
     return found
-
-
-def _refuse_long(division: Division, count: int, delay: int, window: int, said: str) -> None:
-    """Refuse a delay and a window that leave no sample, or too few for sides that are so far apart.
-
-    Args:
-        division: how samples are divided.
-        count: samples of the arrays.
-        delay, window: see `Recordings`.
-        said: who says the delay, for the message.
-    """
-    blocks, divided = least_blocks(count, division.folds, division.test_share), division.by == "time"
-    # Blocks must be longer than `least_gap`: (count - least) // blocks > least, solved for delay + window.
-    most = (count - blocks) // (blocks + 1) + 1 if divided and blocks <= count else count
-    if delay + window <= most:
-        return
-    where, what = ("delay", f"is {delay}{said}") if delay >= window else ("window", f"is {window}")
-    left = max(0, count + 1 - delay - window)
-    raise ConfigError(
-        f"{what}, which leaves {left} of {count} samples"
-        + (f", too few for {division.folds} folds and a test split with such a gap between them" if divided else ""),
-        where=f"data.{where}",
-        fix=f"Lower data.delay + data.window to at most {most}{', or lower data.folds' if divided else ''}.",
-    )
-
-
-def _gap(division: Division, samples: int, delay: int, window: int) -> int:
-    """Return the samples that are left out where the side changes, of those that can be used."""
-    least = least_gap(delay, window)
-    gap = 2 * (delay + window) if division.gap is None else division.gap
-    if gap < least:
-        raise ConfigError(
-            f"is {gap}: stimuli of one side were shown before the last response of the other",
-            where="data.gap",
-            fix=f"Set it to at least delay + window - 1, here {least}, or to auto.",
-        )
-    longest = samples // least_blocks(samples, division.folds, division.test_share)
-    if division.by == "time" and least < longest <= gap:
-        said = " (auto)" if division.gap is None else ""
-        raise ConfigError(
-            f"is {gap}{said} and leaves nothing of blocks of {longest}, the longest that {samples} samples give to "
-            f"{division.folds} folds and a test split",
-            where="data.gap",
-            fix=f"Set it to at most {longest - 1}, or lower data.folds.",
-        )
-    return gap
-
-
-def _parts(division: Division, span: range, gap: int, subjects: Sequence[str]) -> dict[str, Part]:
-    if division.fold >= division.folds:
-        raise ConfigError(
-            f"is {division.fold}, but there are {division.folds} folds, from 0 on",
-            where="data.fold",
-            fix="Choose one of them, or raise data.folds.",
-        )
-    if division.by == "subject":
-        return _by_subject(division, span, subjects)
-    blocks = TimeBlocks(
-        span.start, span.stop, division.block_length, gap, division.folds, division.test_share, division.seed
-    )
-    times = blocks.split(division.fold)
-    for split, chosen in times.items():
-        if len(chosen) == 0:
-            raise ConfigError(
-                f"leaves no sample for {split} of fold {division.fold}",
-                where="data.block_length",
-                fix="Set it to several times data.gap, or lower data.folds.",
-            )
-    return {split: Part(chosen, tuple(subjects)) for split, chosen in times.items()}
-
-
-def _by_subject(division: Division, span: range, subjects: Sequence[str]) -> dict[str, Part]:
-    try:
-        sides = assign_sides(len(subjects), division.folds, division.test_share, division.seed)
-    except ValueError as error:
-        raise ConfigError(f"is too large: {error}", where="data.folds", fix="Lower it, or add subjects.") from None
-    times = np.arange(span.start, span.stop)
-    chosen = {
-        "train": (sides != TEST) & (sides != division.fold),
-        "val": sides == division.fold,
-        "test": sides == TEST,
-    }
-    if not chosen["train"].any() or len(times) == 0:
-        raise ConfigError(
-            f"leaves nothing to train on of {len(subjects)} subjects and {len(times)} samples",
-            where="data.folds",
-            fix="Raise it to at least 2, with as many subjects and one more.",
-        )
-    return {
-        split: Part(times, tuple(name for name, flag in zip(subjects, flags, strict=True) if flag))
-        for split, flags in chosen.items()
-    }

@@ -15,7 +15,8 @@ from recordings import write_recordings
 from mltrain.core.errors import ConfigError, DataError, MltrainError
 from mltrain.data.modalities.array_files import open_arrays
 from mltrain.data.modalities.dataset import RecordingDataset
-from mltrain.data.modalities.recordings import Division, Recordings, read_recordings
+from mltrain.data.modalities.division import Division
+from mltrain.data.modalities.recordings import Recordings, read_recordings
 
 TIME = Division("time", 0, 3, 0.2, 1, 20, None)
 SUBJECT = Division("subject", 0, 3, 0.2, 1, 20, None)
