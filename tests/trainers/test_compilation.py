@@ -206,7 +206,8 @@ def test_a_model_in_pieces_is_told_in_one_line_where_it_must_be_one() -> None:
 
 
 PROGRAM = """
-import sys
+import os, sys
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = {cache!r}
 sys.path[:0] = {path!r}
 import runs
 from mltrain.workflows.train import train
@@ -217,7 +218,7 @@ train({config!r}, {{"callbacks": {{}}}} if {resume!r} else {overrides!r}, resume
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])
 def test_inductor_equals_plain_and_resumes_to_the_same_bits_with_an_empty_cache(
-    vectors: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str
+    vectors: dict[str, Any], tmp_path: Path, trainer: str
 ) -> None:
     """The process that continues has compiled nothing before, and finds nothing that others have."""
     overrides = {**SETTINGS, "training.trainer_type": trainer}
@@ -225,15 +226,15 @@ def test_inductor_equals_plain_and_resumes_to_the_same_bits_with_an_empty_cache(
     dropping = {**compiled, "model.dropout": 0.3}
 
     def run(name: str, overrides: dict[str, Any], resume: Path | None = None) -> Path:
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / f"cache-{resume is None}"))
         named = {**overrides, "run.name": name}
         config = None if resume else vectors
         given = {"path": sys.path, "config": config, "overrides": named, "resume": resume and str(resume)}
+        given["cache"] = str(tmp_path / ("cache" if resume is None else "empty_cache"))
         result = run_warm(["python", "-c", PROGRAM.format(**given)], tmp_path)
         assert result.returncode == 0, result.stderr
         return tmp_path / "runs" / name
 
-    programs = tmp_path / "cache-True"
+    programs = tmp_path / "cache"
     plain = run("plain", overrides)
     assert not list(programs.rglob("*.so"))
     same = run("same", compiled)
@@ -245,6 +246,7 @@ def test_inductor_equals_plain_and_resumes_to_the_same_bits_with_an_empty_cache(
     stopped = run("stopped", {**dropping, "callbacks": {"stop_at": {"step": 4}}})
     assert read_json(stopped / "summary.json")["status"] == "interrupted"
     run("stopped", {}, resume=stopped)
+    assert list((tmp_path / "empty_cache").rglob("*.so"))
     digests = [read_json(folder / "summary.json")["model_digest"] for folder in (straight, stopped)]
     assert digests[0] == digests[1] is not None
     assert history(stopped) == history(straight)
