@@ -22,6 +22,7 @@ from mltrain.tasks.base import Losses
 from mltrain.trainers.attempts import Attempts
 from mltrain.trainers.devices import seed_everything
 from mltrain.trainers.evaluation import evaluate, evaluate_in_memory
+from mltrain.trainers.memory import return_free_memory
 from mltrain.trainers.meter import Meter
 from mltrain.trainers.nonfinite import late_error
 from mltrain.trainers.parts import TrainerParts
@@ -125,6 +126,7 @@ class Trainer(TrainerParts):
         self.schedule.epoch_end(values)
         self.meter = Meter(self.task.metrics())
         self.position = self.position.next_epoch()
+        return_free_memory()
         self._emit("on_epoch_end", epoch, values)
         return True
 
