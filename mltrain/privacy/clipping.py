@@ -161,6 +161,8 @@ class ClippedGradients:
             places[parameter] += weighted_sum(factors, row if left_out is None else masked(row, left_out))
 
     def _forget_microbatch(self) -> None:
+        for call in self._calls:
+            call.leave_graph()
         self._calls, self._rows, self._shares = [], {}, []
         self._listens = True
 

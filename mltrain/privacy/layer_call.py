@@ -115,6 +115,11 @@ class LayerCall:
         """Let go of the inputs."""
         self.arguments, self.keywords = (), {}
 
+    def leave_graph(self) -> None:
+        """Let go of the graph, which holds this call by its hook: no garbage collection sees that circle."""
+        self.release()
+        self.edge = None
+
     def is_intact(self) -> bool:
         """Return whether no input was changed in place since the call."""
         return [tensor._version for tensor in _tensors_of(self.arguments, self.keywords)] == self._versions

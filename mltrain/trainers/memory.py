@@ -42,7 +42,7 @@ def fits_memory(work: Callable[[], None]) -> bool:
 def return_free_memory() -> None:
     """Give the heap's free pages back to the system, where the C library keeps them and can (glibc).
 
-    Batches of many lengths leave holes that no later batch fits exactly: without this a run over texts grows for hours.
+    Batches of many lengths leave holes in the heap, which later ones do not fit exactly.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

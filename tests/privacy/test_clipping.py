@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -341,3 +343,29 @@ def test_neighbouring_batches_differ_by_the_bound_at_most(mode: Any, seed: int, 
     difference = torch.cat([(a.double() - b.double()).flatten() for a, b in zip(whole, without, strict=True)])
     # The sums themselves are rounded: beside the bound, half a unit in the last place of each of the six shares.
     assert difference.norm() <= bound * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_nothing_of_a_microbatch_outlives_it(mode: Any, interrupted: bool) -> None:
+    """The backward pass stops at the first trained layer, so it does not free what that layer's node has saved."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    model[0].requires_grad_(False)
+    clipped = ClippedGradients(model, BOUND, mode)
+    saved = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept = tensor.detach()  # a node that holds its own output would never go
+        saved.append(weakref.ref(kept))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = F.cross_entropy(model(torch.randn(5, 6)), torch.zeros(5, dtype=torch.long), reduction="none")
+    assert any(one() is not None for one in saved)
+    if interrupted:
+        clipped.clear()
+    else:
+        clipped.add(losses)
+    del losses
+    gc.collect()
+    assert [one() for one in saved if one() is not None] == []
