@@ -49,6 +49,9 @@ def refuse_too_few(division: Division, count: int, delay: int, window: int, said
         count: samples of the arrays.
         delay, window: see `Recordings`.
         said: who says the delay, for the message.
+
+    Raises:
+        ConfigError: with the most that the two may be.
     """
     blocks, by_time = least_blocks(count, division.folds, division.test_share), division.by == "time"
     # Blocks must be longer than `least_gap`: (count - least) // blocks > least, solved for delay + window.
