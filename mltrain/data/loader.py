@@ -6,21 +6,17 @@ DataLoader iterator serves all epochs: workers start once, and read ahead over t
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import signal
-import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 
 from mltrain.core.seeding import stream_key
+from mltrain.data import loader_processes
 from mltrain.data.batches import Batch, Collate
 from mltrain.data.dataset import SampleDataset
 from mltrain.data.keyed_dataset import Collation, Failure, Key, KeyedDataset, sound
@@ -28,7 +24,6 @@ from mltrain.data.plan import Cut, Indices, Position, Share
 
 __all__ = ["Batch", "EvaluationLoader", "LoaderSettings", "Plan", "TrainingStream", "Window"]
 
-_RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
 _Item = TypeVar("_Item")
 _BLOCK = 32
 
@@ -128,21 +123,11 @@ def _data_loader(
         pin_memory=settings.pin_memory,
         prefetch_factor=settings.prefetch_factor if settings.num_workers > 0 else None,
         persistent_workers=persistent and settings.num_workers > 0,
-        worker_init_fn=_ignore_lost_connections,
+        worker_init_fn=loader_processes.prepare_process,
+        multiprocessing_context=loader_processes.loader_context() if settings.num_workers > 0 else None,
         # iter(DataLoader) draws a base seed: from here, not from the model's generator.
         generator=torch.Generator(),
     )
-
-
-def _ignore_lost_connections(_: int) -> None:
-    """Keep a loader process from printing that the training process has gone while it was handing over a batch."""
-    usual = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, ConnectionError | EOFError):
-            usual(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 class TrainingStream:
@@ -196,15 +181,15 @@ class TrainingStream:
     def _begin(self, start: Position, cut: Cut) -> None:
         # The loader reads ahead in its own copy.
         self._shares, shares = itertools.tee(_Shares(self._plan, cut, start, self._num_epochs))
-        self._batches = _start(self._new_loader(_Keys(shares, augment=True)))
+        self._batches = loader_processes.start(self._new_loader(_Keys(shares, augment=True)))
 
     def _take(self, number: int) -> Iterator[Batch]:
         for _ in range(number):
-            yield sound(next(self._batches))
+            yield sound(loader_processes.take(self._batches))
 
     def close(self) -> None:
         """Stop the workers."""
-        _stop_workers(self._batches)
+        loader_processes.stop(self._batches)
 
 
 class EvaluationLoader:
@@ -227,45 +212,12 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[tuple[Batch, bool]]:
         """Yield (batch, filler). Every rank gets the same number; a filler batch counts elsewhere."""
-        self._batches = _start(self._loader)
+        self._batches = loader_processes.start(self._loader)
         fillers: Sequence[bool] = [share.filler for _, share in self._shares]
         for filler in fillers:
-            yield sound(next(self._batches)), filler
+            yield sound(loader_processes.take(self._batches)), filler
 
     def close(self) -> None:
         """Stop the workers."""
         if self._batches is not None:
-            _stop_workers(self._batches)
-
-
-def _start(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Return the loader's iterator, its workers deaf to the signals that are meant for the run.
-
-    A terminal and a scheduler signal every process of a group, but only the training process may act: it needs its
-    workers to reach the next safe point. They are born with the signals blocked, so there is no moment without.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        batches = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-    _RUNNING.add(batches)
-    return batches
-
-
-def _stop_workers(batches: Iterator[Any]) -> None:
-    shut_down = getattr(batches, "_shutdown_workers", None)
-    workers = list(getattr(batches, "_workers", []))
-    if shut_down is not None:
-        shut_down()
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-
-
-@atexit.register
-def _stop_all_workers() -> None:
-    # multiprocessing ends workers that are left over with SIGTERM, which they do not hear, and would wait for them.
-    for batches in list(_RUNNING):
-        _stop_workers(batches)
+            loader_processes.stop(self._batches)
