@@ -78,6 +78,10 @@ _FOREIGN = {
 }
 
 
+# Of all keys of a configuration one is always a little like the word that was written.
+_ELSEWHERE = 0.8
+
+
 def section_of(annotation: object) -> type[BaseModel] | None:
     """Return the section class that a field holds, or None when it holds a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -110,7 +114,7 @@ def suggestion(root: type[BaseModel], section: type[BaseModel], prefix: str, key
         return f"Did you mean {_either(elsewhere)}?"
     if (close := nearest(word, list(section.model_fields))) is not None:
         return f"Did you mean {prefix}{close}?"
-    if (close := nearest(word, [path.rsplit(".", 1)[-1] for path in known])) is not None:
+    if (close := nearest(word, [path.rsplit(".", 1)[-1] for path in known], cutoff=_ELSEWHERE)) is not None:
         return f"Did you mean {_either([path for path in known if path.rsplit('.', 1)[-1] == close])}?"
     further = f"; arguments of its own stand in {prefix}options" if "options" in section.model_fields else ""
     return f"Known here: {', '.join(section.model_fields)}{further}."

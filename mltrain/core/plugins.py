@@ -84,7 +84,10 @@ def _load(name: str, path: Path, key: str, fix: str, search: list[str] | None) -
         if path.name not in str(error.where):
             error.where = f"{name}:{line_of(error, path)}, {error.where}"
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        del sys.modules[module_name]
+        raise
+    except BaseException as error:
         del sys.modules[module_name]
         what = error.msg if isinstance(error, SyntaxError) else str(error)
         place = f"{name}:{line_of(error, path)}"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from mltrain.core.code_place import code_place
 from mltrain.core.errors import ConfigError
 
 __all__ = ["Registry", "nearest"]
@@ -18,9 +17,9 @@ __all__ = ["Registry", "nearest"]
 T = TypeVar("T")
 
 
-def nearest(word: str, known: list[str]) -> str | None:
-    """Return the known word closest in spelling to `word`, or None when none is close."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def nearest(word: str, known: list[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known word closest in spelling to `word`, or None when none is close: 1 is the same, 0 has nothing."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 
@@ -46,7 +45,7 @@ class Registry(Generic[T]):
             if missing := sorted(getattr(item, "__abstractmethods__", ())):
                 raise ConfigError(
                     f"{self.kind} {name!r} lacks {', '.join(missing)}",
-                    where=_place(item),
+                    where=code_place(item),
                     fix=f"Add {'them' if len(missing) > 1 else 'it'} to the class.",
                 )
             foreign = name in self._builtin and self._builtin[name] not in sys.modules
@@ -85,16 +84,6 @@ class Registry(Generic[T]):
                     where=self.config_key,
                     fix="Mend or remove the package that brings it.",
                 ) from error
-
-
-def _place(item: Any) -> str:
-    """Return the file and line of a class or function, with its name."""
-    name = str(getattr(item, "__qualname__", item))
-    try:
-        file, line = inspect.getsourcefile(item), inspect.getsourcelines(item)[1]
-    except (OSError, TypeError):  # made in a notebook or by other code
-        return name
-    return f"{Path(file or '').name}:{line}, {name}"
 
 
 def _identity(item: object) -> tuple[object, ...]:

@@ -187,9 +187,7 @@ def open_run_folder(path: Path) -> RunFolder:
         RunFolderError: it is none, cannot be written to, or holds links that lead out of it.
     """
     if not (path / "config.yaml").is_file():
-        raise RunFolderError(
-            "not a run folder (it has no config.yaml)", where=str(path), fix="Name a folder that ml-train made."
-        )
+        raise _no_run(path)
     folder = RunFolder(path.resolve())
     _refuse_links_out(folder.path)
     try:
@@ -240,11 +238,35 @@ def _check_name(name: str) -> None:
         )
 
 
+def _no_run(path: Path) -> RunFolderError:
+    if _was_left(path):
+        return _left(path)
+    return RunFolderError(
+        "not a run folder (it has no config.yaml)", where=str(path), fix="Name a folder that ml-train made."
+    )
+
+
 def _taken(path: Path) -> RunFolderError:
+    if _was_left(path):
+        return _left(path)
+    if not (path / "config.yaml").is_file():
+        return RunFolderError("is there already, and is no run", where=str(path), fix="Choose another --run_name.")
     return RunFolderError(
         "this run already exists",
         where=str(path),
         fix=f"Choose another --run_name, or continue it with --resume {os.path.relpath(path)}.",
+    )
+
+
+def _was_left(path: Path) -> bool:
+    return (path / "logs").is_dir() and _is_unbegun(path)
+
+
+def _left(path: Path) -> RunFolderError:
+    return RunFolderError(
+        "this run was ended before it had begun, or is about to begin",
+        where=str(path),
+        fix=f"If no process is at it, give the command that started it, with --run_name {path.name} --resume auto.",
     )
 
 

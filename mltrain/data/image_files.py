@@ -48,7 +48,11 @@ def printable(name: str) -> str:
     """Return a file name with line breaks, control characters and bytes that are not UTF-8 written as escapes."""
     if name.isascii() and name.isprintable():
         return name
-    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        content = os.fsencode(name)
+    except UnicodeEncodeError:  # half of a character: a text of the user's, no name of a file
+        content = name.encode("utf-8", "backslashreplace")
+    decoded = content.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
 
 

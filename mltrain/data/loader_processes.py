@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import multiprocessing
+import multiprocessing.connection
 import signal
 import sys
 import weakref
@@ -17,6 +18,7 @@ from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type:
 
 __all__ = ["loader_context", "prepare_process", "start", "stop", "take"]
 
+_END_SHOWS_S = 5.0
 _RUNNING: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -78,11 +80,17 @@ def start(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def take(batches: Iterator[Any]) -> Any:
-    """Return the next batch. After an error the iterator is of no more use, and its workers only have to be stopped."""
+    """Return the next batch. After an error the iterator is of no more use, and its workers only have to be stopped.
+
+    Raises:
+        RuntimeError: as torch does it, a worker was killed; or it has ended by itself, with an exit code.
+    """
     try:
         return next(batches)
-    except BaseException:
+    except BaseException as error:
         _stop_watching(batches)
+        if isinstance(error, RuntimeError | OSError | EOFError) and (code := _exit_code(batches)) is not None:
+            raise RuntimeError(f"DataLoader worker exited unexpectedly with exit code {code}") from error
         raise
 
 
@@ -104,6 +112,14 @@ def _stop_watching(batches: Any) -> None:
     if getattr(batches, "_worker_pids_set", False):
         batches._worker_pids_set = False
         _remove_worker_pids(id(batches))
+
+
+def _exit_code(batches: Any) -> int | None:
+    """Return the exit code of a worker that has ended by itself, or None: its end may show a little after its error."""
+    workers = getattr(batches, "_workers", [])
+    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=_END_SHOWS_S)
+    codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
+    return next((code for code in codes if code >= 0), None)
 
 
 @atexit.register

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from mltrain.config.schema import Config, config_class
 from mltrain.config.section import DataSection, ModelSection
+from mltrain.core.code_place import code_place
 from mltrain.core.errors import ConfigError
 from mltrain.core.plugins import load_plugins
 from mltrain.core.registry import Registry
@@ -45,16 +46,18 @@ class Losses:
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.values, torch.Tensor) or self.values.ndim != 1:
+        if not isinstance(self.values, torch.Tensor) or self.values.ndim != 1 or not self.values.is_floating_point():
             raise _wrong_losses(self.values)
 
 
 def _wrong_losses(values: Any) -> ConfigError:
     """Return what is wrong, with the place in the task's code that made the losses."""
     frame = sys._getframe(3)  # of the caller of Losses(...)
-    given = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
+    given = (
+        f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
+    )
     return ConfigError(
-        f"the losses of a batch are {given}; there must be one loss for each example, shape (B,)",
+        f"the losses of a batch are {given}; there must be one loss, a float, for each example, shape (B,)",
         where=f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}, {frame.f_code.co_qualname}",
         fix="With torch's losses: reduction='none', and the mean over all dimensions but the first.",
     )
@@ -215,6 +218,8 @@ class Task(ABC):
         """Write the task's own reports about a split."""
 
 
+_Kind = TypeVar("_Kind", bound=Task)
+
 TASKS: Registry[type[Task]] = Registry(
     "task",
     builtin={
@@ -232,7 +237,22 @@ TASKS: Registry[type[Task]] = Registry(
     config_key="task",
 )
 
-register_task = TASKS.register
+
+def register_task(name: str) -> Callable[[type[_Kind]], type[_Kind]]:
+    """Return a decorator that enters a class of tasks under `name`.
+
+    Raises:
+        ConfigError: the name is taken, or what is decorated is no class derived from `Task`, or lacks some of it.
+    """
+    enter = TASKS.register(name)
+
+    def checked(kind: type[_Kind]) -> type[_Kind]:
+        if not (isinstance(kind, type) and issubclass(kind, Task)):
+            raise ConfigError(f"task {name!r} is no Task", where=code_place(kind), fix="Derive the class from Task.")
+        enter(kind)
+        return kind
+
+    return checked
 
 
 def task_config_class(task: str, plugins: Sequence[str]) -> type[Config]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mltrain.core.errors import ConfigError
 from mltrain.data.loader import Batch
 from mltrain.tasks.base import Metrics
 from mltrain.tasks.further_figures import FurtherClassification
@@ -84,7 +85,14 @@ class ClassificationMetrics(Metrics):
         if self._pending:
             labels, predictions = (torch.cat(tensors) for tensors in zip(*self._pending, strict=True))
             places = (labels * self._num_classes + predictions).cpu().numpy()
-            self._counts += np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape)
+            counts = np.bincount(places, minlength=self._counts.size)
+            if counts.size > self._counts.size:
+                raise ConfigError(
+                    f"a label or a prediction is not among the {self._num_classes} classes, from 0 on",
+                    where="ClassificationMetrics",
+                    fix="Give it the number of the model's outputs.",
+                )
+            self._counts += counts.reshape(self._counts.shape)
             self._pending.clear()
 
 

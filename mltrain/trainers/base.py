@@ -19,6 +19,7 @@ from mltrain.core.seeding import mix
 from mltrain.data.batches import Batch
 from mltrain.data.loader import TrainingStream, Window
 from mltrain.tasks.base import Losses
+from mltrain.tasks.contract import check_weights, losses_of
 from mltrain.trainers.attempts import Attempts
 from mltrain.trainers.devices import seed_everything
 from mltrain.trainers.evaluation import evaluate, evaluate_in_memory
@@ -51,7 +52,7 @@ class Trainer(TrainerParts):
             weights = self.weighing.of_batch(host_batch, filler=filler)
             with _AS_IS if is_last else self.layout.more_to_come(self.model):
                 with self.autocast():
-                    losses = self.task.losses(self.model, batch)
+                    losses = losses_of(self.task, self.model, batch)
                 if not filler:
                     self._take_in(losses, batch, weights, microbatch=number - 1)
                 word = self.agreement.begin_step(self.finite, self.stop) if is_last else None
@@ -195,6 +196,8 @@ class Trainer(TrainerParts):
 
     def _take_in(self, losses: Losses, batch: Batch, weights: torch.Tensor | None, *, microbatch: int) -> None:
         """Look at the losses of a microbatch, and count them in."""
+        if weights is not None:
+            check_weights(self.task, weights, losses)
         if self.finite.watch(losses.values, step=self.position.step, microbatch=microbatch):
             self.meter.leave_out(losses)
         else:

@@ -33,6 +33,7 @@ from mltrain.privacy.private_update import PrivateUpdate
 from mltrain.privacy.rounding import rounded_up
 from mltrain.privacy.statement import short_facts, write_statement
 from mltrain.tasks.base import Task
+from mltrain.tasks.contract import losses_of
 from mltrain.trainers.base import Trainer
 from mltrain.trainers.devices import new_accelerator
 from mltrain.trainers.microbatches import Microbatches
@@ -181,7 +182,7 @@ class DPTrainer(Trainer):
         An example whose gradient is not finite cannot be clipped. To stop would tell that it is there; it adds nothing,
         which is within what one example may add.
         """
-        losses = self.task.losses(self.model, batch)
+        losses = losses_of(self.task, self.model, batch)
         norms = self.private_update.add(losses.values)
         unsound = int((~(norms + losses.values.detach()).isfinite()).sum())
         if not unsound:

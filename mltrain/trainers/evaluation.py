@@ -11,6 +11,7 @@ from torch import nn
 from mltrain.core.errors import HardwareError
 from mltrain.data.loader import Batch, EvaluationLoader
 from mltrain.tasks.base import Task
+from mltrain.tasks.contract import losses_of
 from mltrain.trainers.loaders import Loaders
 from mltrain.trainers.memory import fits_memory
 from mltrain.trainers.meter import Meter
@@ -45,7 +46,7 @@ def evaluate(
                 return None
             batch = to_device(host_batch)
             with autocast():
-                losses = task.losses(model, batch)
+                losses = losses_of(task, model, batch)
             if not filler:
                 meter.add(losses, batch, weights(host_batch, filler=False))
     finally:

@@ -62,6 +62,13 @@ _KNOWN = (
     ),
     _Known(
         RuntimeError,
+        r"DataLoader worker .*exited unexpectedly with exit code (?P<code>\d+)",
+        "a loader process ended by itself, with exit code {code}",
+        "data.num_workers",
+        "Something ends the process that loads: look for sys.exit and os._exit in the code of the data.",
+    ),
+    _Known(
+        RuntimeError,
         r"DataLoader worker .*(killed by signal|exited unexpectedly)",
         *_LOADER_KILLED,
     ),

@@ -17,6 +17,7 @@ from mltrain.core.seeding import stream_key
 from mltrain.data.plan import Position
 from mltrain.models.gradient_checkpointing import gradient_checkpointing
 from mltrain.tasks.base import Task
+from mltrain.tasks.contract import check_model
 from mltrain.tracking.recorder import Recorder
 from mltrain.trainers.agreement import Agreement
 from mltrain.trainers.buffer_guard import BufferGuard
@@ -102,6 +103,7 @@ class TrainerParts(TrainerHooks):
         # Initial weights of every rank come from the seed alone.
         seed_everything(stream_key(config.seed, "initial weights"))
         model = self.task.build_model()
+        check_model(self.task, model)
         self.adaptations = self.adapt(model)
         stack.enter_context(gradient_checkpointing(model, wanted=training.gradient_checkpointing))
         average = averaged_copy(model) if training.ema.enabled else None

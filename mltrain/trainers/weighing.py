@@ -8,6 +8,7 @@ import torch
 
 from mltrain.data.loader import Batch, Window
 from mltrain.tasks.base import Task
+from mltrain.tasks.contract import total_weight, weights_of
 from mltrain.trainers.processes import Processes
 from mltrain.trainers.timing import Timing
 
@@ -31,7 +32,7 @@ class Weighing:
         """Return the weight of each example, shape (B,), or None where each counts once."""
         if filler:
             return torch.zeros(1, device=self._device)
-        weights = self._task.example_weights(host_batch) if self._weighted else None
+        weights = weights_of(self._task, host_batch) if self._weighted else None
         return None if weights is None else weights.to(self._device, non_blocking=True)
 
     def of_window(self, window: Window) -> tuple[Iterator[Batch], float]:
@@ -40,4 +41,5 @@ class Weighing:
             return window.batches, window.num_examples
         batches = [self._timing.wait_for(window.batches) for _ in range(window.num_microbatches)]
         weights = [self.of_batch(batch, filler=number >= window.num_own) for number, batch in enumerate(batches)]
-        return iter(batches), self._processes.sum(sum(float(w.sum()) for w in weights if w is not None))
+        total = self._processes.sum(sum(float(w.sum()) for w in weights if w is not None))
+        return iter(batches), total_weight(self._task, total)

@@ -16,6 +16,7 @@ from mltrain.core.logging import log
 from mltrain.core.registry import Registry, nearest
 from mltrain.models.gradient_checkpointing import refuse_without_checkpointing
 from mltrain.tasks.base import Task
+from mltrain.tasks.contract import check_contract, check_model
 from mltrain.tracking.base import TRACKERS
 from mltrain.trainers.compilation import check_compilation
 from mltrain.trainers.optimizers import build_optimizer
@@ -26,7 +27,8 @@ T = TypeVar("T")
 
 
 def check_training(config: Config, task: Task) -> None:
-    """Raise ConfigError for an optimizer, model, batch, tracker, evaluate module or monitored metric not to be had."""
+    """Raise ConfigError for a task, optimizer, model, batch, tracker or evaluate module, or a metric, not to be had."""
+    check_contract(task)
     build_optimizer(config.optimizer, nn.ParameterList([torch.zeros(2, 2)]))
     _check_model(config, task)
     check_batch_size(config, task)
@@ -96,6 +98,7 @@ def _check_model(config: Config, task: Task) -> None:
     try:
         with torch.device("meta"):
             model = task.build_model()
+        check_model(task, model)
         if config.training.gradient_checkpointing:
             refuse_without_checkpointing(model)
     except MltrainError:

@@ -86,12 +86,14 @@ class ResumePoint:
 
     folder: of the run.
     checkpoint: to continue from; None: from the beginning, for want of one.
+    has_begun: whether anything has come of the run. Where not, it may begin with another configuration or other data.
     kept: keys and values of the run's configuration that stay in its folder, though this segment has others.
     notice: what of this segment differs from the run, for people; or nothing.
     """
 
     folder: RunFolder
     checkpoint: Path | None
+    has_begun: bool = True
     kept: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
 
@@ -113,7 +115,10 @@ def find_resume_point(target: Path) -> ResumePoint:
     found = CheckpointStore(folder.checkpoints).newest_sound()
     if found is None:
         log.warning("%s has no sound checkpoint; the run starts from its beginning.", folder.path)
-    return ResumePoint(folder, found)
+    written = (folder.metrics, folder.privacy_ledger)
+    return ResumePoint(
+        folder, found, found is not None or any(path.is_file() and path.stat().st_size for path in written)
+    )
 
 
 def _open(path: Path) -> RunFolder:

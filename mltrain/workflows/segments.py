@@ -51,17 +51,20 @@ def begin_segment(
     segment["ranks"] = list(ranks)
     weights = None if initial_weights is None else dict(initial_weights)
     metadata = {**facts, "initial_weights": weights, "window_size": window_size, "segments": [segment]}
-    if point is not None:
+    if point is not None and point.has_begun:
         changes = changes_since(
             folder, config, data=data, data_files=data_files, initial_weights=weights, window_size=window_size
         )
         _tell(changes, point)
         metadata = read_json(folder.metadata)
         start = point.checkpoint.name if point.checkpoint is not None else None
-        earlier = read_json(folder.summary) if folder.summary.is_file() else None
-        metadata["segments"].append({**segment, "resumed_from": start, "changes": changes, "summary_before": earlier})
+        metadata["segments"].append({**segment, "resumed_from": start, "changes": changes, **_end_before(folder)})
     else:
+        if point is not None:
+            earlier = read_json(folder.metadata)["segments"]
+            metadata["segments"] = [*earlier, {**segment, "resumed_from": None, "changes": {}, **_end_before(folder)}]
         write_data_files(folder.data_files, data_files)
+        folder.fitted.unlink(missing_ok=True)
         if fitted:
             write_json(folder.fitted, fitted)
     for path, flaw in data.get("left_out", {}).items():
@@ -69,6 +72,11 @@ def begin_segment(
     write_json(folder.metadata, metadata)
     write_text(folder.config, dump_yaml(_own_values(config, point)))
     write_text(folder.requirements, "".join(f"{name}=={version}\n" for name, version in packages.items()))
+
+
+def _end_before(folder: RunFolder) -> dict[str, Any]:
+    """Return how the segment before came to its end, as far as it could say so."""
+    return {"summary_before": read_json(folder.summary) if folder.summary.is_file() else None}
 
 
 def _tell(changes: Mapping[str, Sequence[Any]], point: ResumePoint) -> None:

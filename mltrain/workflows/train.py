@@ -122,7 +122,8 @@ def _run(
     if point is not None:
         if not auto:
             _refuse_another_place(point.folder, loaded)
-        check_task(point, config)
+        if point.has_begun:
+            check_task(point, config)
         check_num_epochs(point, config)
         summary = complete_summary(point.folder.path, config)
         if summary is not None:
@@ -179,7 +180,7 @@ def _checked_task(
     """Return the task, its data read and checked, which may take long; and what it is trained with, and from where."""
     config = loaded.config
     task = make_task(config)
-    if point is not None:
+    if point is not None and point.has_begun:
         task.take_fitted(read_record(point.folder.fitted))
         if point.checkpoint is not None:
             task.continue_from_checkpoint(read_json(point.folder.metadata).get("initial_weights"))

@@ -287,6 +287,7 @@ def test_plugins_that_cannot_be_had() -> None:
         ("import no_such_module_at_all\n", "p.py:1: ModuleNotFoundError: No module named"),
         ("x = 1\ndef f(:\n", "p.py:2: SyntaxError: "),
         ("raise SystemExit(3)\n", "p.py:1: SystemExit: 3"),
+        ("raise BaseException('odd')\n", "p.py:1: BaseException: odd"),
     ],
 )
 def test_a_plugin_that_raises_is_named_with_its_line_and_can_be_mended(code: str, line: str) -> None:

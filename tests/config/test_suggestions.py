@@ -38,6 +38,8 @@ from mltrain.config.suggestions import known_keys
         # Neither.
         ("run: {qqqq: 5}", "run.qqqq", "Known here: dir, name, description, tags."),
         ("model: {architecture: mlp, zzzz: 1}", "model.zzzz", "Known here: architecture, options, num_classes, w"),
+        ("training: {nope: 3}", "training.nope", "Known here: trainer_type, "),
+        ("training: {ema: {modules: 3}}", "training.ema.modules", "Known here: enabled, "),
         ("training: {true: 3}", "training.true", "Known here: trainer_type, "),
         ("training: {'': 3}", "training.", "Known here: trainer_type, "),
     ],

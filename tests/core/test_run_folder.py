@@ -42,12 +42,20 @@ def test_names_of_the_program_are_numbered() -> None:
 
 
 def test_a_name_of_the_user_that_is_taken_is_refused() -> None:
-    create_run_folder(RUNS, "a", numbered=False)
-    with pytest.raises(RunFolderError) as raised:
-        create_run_folder(RUNS, "a", numbered=False)
-    assert line(raised) == (
-        "runs/a: this run already exists. Choose another --run_name, or continue it with --resume runs/a."
-    )
+    create_run_folder(RUNS, "a", numbered=False).config.touch()
+    (RUNS / "b").mkdir()
+    create_run_folder(RUNS, "c", numbered=False)
+    for name, said in {
+        "a": "this run already exists. Choose another --run_name, or continue it with --resume runs/a.",
+        "b": "is there already, and is no run. Choose another --run_name.",
+        "c": "this run was ended before it had begun, or is about to begin. If no process is at it, give the command "
+        "that started it, with --run_name c --resume auto.",
+    }.items():
+        with pytest.raises(RunFolderError) as raised:
+            create_run_folder(RUNS, name, numbered=False)
+        assert line(raised) == f"runs/{name}: {said}"
+    with pytest.raises(RunFolderError, match=r"before it had begun.*--run_name c --resume auto"):
+        open_run_folder(RUNS / "c")
 
 
 def test_a_folder_that_a_killed_run_left_before_it_began_is_taken_where_that_is_asked_for() -> None:
@@ -65,9 +73,9 @@ def test_a_folder_that_holds_anything_else_is_never_taken(name: str) -> None:
     folder = create_run_folder(RUNS, "a", numbered=False)
     (folder.path / name).parent.mkdir(exist_ok=True)
     (folder.path / name).touch()
-    with pytest.raises(RunFolderError, match="already exists"):
+    with pytest.raises(RunFolderError, match="already"):
         refuse_folder_early(RUNS, "a", may_be_left=True)
-    with pytest.raises(RunFolderError, match="already exists"):
+    with pytest.raises(RunFolderError, match="already"):
         create_run_folder(RUNS, "a", numbered=False, may_be_left=True)
 
 
@@ -123,12 +131,13 @@ except RunFolderError as error:
     processes = [python(program) for _ in range(4)]
     said = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert said.count("made") == 1
-    assert sum("this run already exists" in text for text in said) == 3
+    assert sum("is about to begin" in text or "is there already" in text for text in said) == 3
 
 
 def test_an_earlier_run_is_opened() -> None:
     made = create_run_folder(RUNS, "a", numbered=False)
-    for target in (RUNS / "a", Path("nowhere"), Path("a\0b")):
+    (RUNS / "b").mkdir()
+    for target in (RUNS / "b", Path("nowhere"), Path("a\0b")):
         with pytest.raises(RunFolderError, match="not a run folder"):
             open_run_folder(target)
     made.config.write_text("x: 1\n")

@@ -46,7 +46,7 @@ def error_of(running, step_to_kill=-1):
             list(running.next_window().batches)
             if step == step_to_kill:
                 os.kill(running._batches._workers[0].pid, signal.SIGKILL)
-    except (RuntimeError, ConnectionError, EOFError) as error:
+    except (RuntimeError, OSError, EOFError) as error:
         return error
     finally:
         running.close()
@@ -60,6 +60,12 @@ LOADER_DIES = True
 assert error_of(stream()) is not None
 """
 
+BY_ITSELF = """
+LOADER_DIES = False
+Numbers.load = lambda self, index, generator: sys.exit(5) if index == 5 else torch.full((8,), index)
+assert "exited unexpectedly with exit code 5" in str(error_of(stream()))
+"""
+
 AT_RANDOM = """
 LOADER_DIES = False
 draws = random.Random(3)
@@ -68,7 +74,9 @@ for _ in range(25):
 """
 
 
-@pytest.mark.parametrize("kills", [AT_ITS_WORST, AT_RANDOM], ids=["while it asks whether to stop", "at random"])
-def test_a_killed_loader_process_is_an_error_and_no_hang(kills: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kills", [AT_ITS_WORST, AT_RANDOM, BY_ITSELF], ids=["while it asks whether to stop", "at random", "by itself"]
+)
+def test_a_lost_loader_process_is_an_error_and_no_hang(kills: str, tmp_path: Path) -> None:
     result = run_warm(["python", "-c", PROGRAM + kills], tmp_path)
     assert result.returncode == 0, result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,27 @@ def test_another_rate_and_more_epochs_are_allowed_and_recorded(stopped: Path, tr
     assert second["resumed_from"] == "step-00000010"
     assert second["changes"]["optimizer.lr"] == [0.001, 0.005]
     assert second["changes"]["training.num_epochs"] == [3, 5]
+
+
+def test_a_run_of_which_nothing_has_come_may_begin_otherwise(train_vectors: Any) -> None:
+    folder = Path(train_vectors({"callbacks": {"stop_at": {"step": 1}}, "run.name": "it"}).folder)
+    straight = train_vectors({"seed": 3, "training.batch_size": 16, "data.train_size": 40})
+    for path in (folder / "checkpoints").iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    (folder / "metrics.jsonl").write_text("")
+    result = train_vectors(
+        {"callbacks": {}, "seed": 3, "training.batch_size": 16, "data.train_size": 40}, config=None, resume=folder
+    )
+    assert result.summary["model_digest"] == straight.summary["model_digest"]
+    metadata = read_json(folder / "metadata.json")
+    assert metadata["window_size"] == 16
+    assert metadata["data"] == read_json(straight.folder / "metadata.json")["data"]
+    first, second = metadata["segments"]
+    assert "resumed_from" not in first
+    assert second["resumed_from"] is None
+    assert second["summary_before"]["status"] == "interrupted"
+    again = train_vectors({"callbacks": {}, "training.num_epochs": 4}, config=None, resume=folder)
+    assert again.summary["epochs"] == 4
 
 
 def test_a_finished_run_can_be_extended(train_vectors: Any) -> None:

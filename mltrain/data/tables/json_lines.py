@@ -33,6 +33,9 @@ class JsonLinesTable:
         names: dict[str, None] = {}
         for _, row in self._objects():
             names.update(dict.fromkeys(row))
+        if not names and self.bad.first:
+            flaw = self.bad.first[0]
+            raise DataError(f"no line can be read; {flaw.what}", where=f"{printable(str(file))}:{flaw.place}")
         if not names:
             raise DataError(
                 "the table is empty", where=printable(str(file)), fix="Write one JSON object with values a line."
@@ -71,13 +74,17 @@ class JsonLinesTable:
 
     def _object(self, line: int, content: bytes) -> dict[str, Any] | None:
         try:
-            row = _parsed(content.decode())
+            text = content.decode()
+            row = _parsed(text)
         except (ValueError, RecursionError) as error:
             cause = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
             self.bad.add(line, f"the line is {cause}. Write one JSON object a line, in UTF-8.")
             return None
         if not isinstance(row, dict):
             self.bad.add(line, "the line is no JSON object. Write one with a key for each column.")
+            return None
+        if "\\u" in text and (code := _half_character(row)) is not None:
+            self.bad.add(line, f"the line holds {code}, which is half of a character. Write the text again, in UTF-8.")
             return None
         return row
 
@@ -97,6 +104,15 @@ def _parsed(line: str) -> Any:
         plain = json.loads(line)
         value.update({name: plain[name] for name, one in value.items() if isinstance(one, list | dict)})
     return value
+
+
+def _half_character(row: Any) -> str | None:
+    """Return the code of a surrogate without its other half, which an escape can stand for and no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"U+{ord(error.object[error.start]):04X}"
+    return None
 
 
 def _text(value: Any) -> str | None:

@@ -100,6 +100,11 @@ def test_json_lines_keep_numbers_as_they_are_written(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n\xe9,2\n", "a.csv:3: the table cannot be read (not UTF-8)."),
         ("a.csv", 'a,b\n1,2\n"x,2\n1,2\n', "a.csv:3: the row cannot be read (unexpected end of data)."),
         ("a.xlsx", "x", "a.xlsx: a file of kind .xlsx is not read as a table."),
+        (
+            "a.jsonl",
+            '{"a": "\\ud83d cut"}',
+            "a.jsonl:1: no line can be read; the line holds U+D83D, which is half of a",
+        ),
         ("a.json", '[{"a": 1}]', "a.json:1: the file begins with a JSON array"),
         ("a.parquet", "no parquet at all", "a.parquet: the table cannot be read (Parquet"),
     ],
