@@ -20,6 +20,8 @@ def given_texts(given: Any, *, pairs: bool) -> list[Any]:
     """
     is_one = _is_pair if pairs else _is_text
     rows = [given] if is_one(given) else given
+    if hasattr(rows, "tolist"):  # an array of NumPy, or a column of pandas
+        rows = rows.tolist()
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes | bytearray) or not all(map(is_one, rows)):
         raise _wrong_kind(rows, pairs)
     for number, row in enumerate(rows):

@@ -24,7 +24,7 @@ from mltrain.tasks.tabular_targets import TabularTarget
 __all__ = ["TabularPredictor"]
 
 _MOST_AT_ONCE = 4096
-_FIX = "Give the path of a table, a dict of column -> value, or a list of such dicts."
+_FIX = "Give the path of a table, a dict of column -> value, a list of such dicts, or a DataFrame."
 
 
 class TabularPredictor:
@@ -45,8 +45,9 @@ class TabularPredictor:
         """Return one row for each: {"class": name, "probability": share}, or {"value": number}.
 
         Args:
-            rows: the path of a table; a dict of column -> value; or a sequence of such dicts. Values are converted as
-                those of a table are; None is a missing one. Columns that the model does not take may be there.
+            rows: the path of a table; a dict of column -> value; a sequence of such dicts; or a DataFrame. Values are
+                converted as those of a table are; None is a missing one. Columns that the model does not take may be
+                there.
 
         Raises:
             DataError: something else was given, a column is not there, or a value is no number where one is needed.
@@ -73,6 +74,8 @@ class TabularPredictor:
 
     def _of_dicts(self, rows: Any) -> tuple[dict[str, Sequence[Any]], int]:
         given = [rows] if isinstance(rows, Mapping) else rows
+        if hasattr(given, "columns") and hasattr(given, "to_dict"):  # a table of pandas
+            given = given.to_dict("records")
         if not isinstance(given, Sequence) or not all(isinstance(row, Mapping) for row in given):
             raise DataError(f"cannot predict from a value of type {type(rows).__name__}", where="predict", fix=_FIX)
         values: dict[str, Sequence[Any]] = {}

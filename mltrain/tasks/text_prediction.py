@@ -50,8 +50,8 @@ class TextPredictor:
         """Return one row for each text: {"class": name, "probability": share}.
 
         Args:
-            texts: a text or a sequence of texts; of a model that reads pairs, a pair of two texts, or a sequence of
-                pairs. One alone gives a list of one row.
+            texts: a text or a sequence (list, array, column of pandas) of texts; of a model that reads pairs, a pair of
+                two texts, or a sequence of pairs. One alone gives a list of one row.
 
         Raises:
             DataError: something else was given, or a text that is no sound Unicode.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 import torch.nn.functional as F
@@ -205,6 +206,7 @@ def test_a_package_predicts_from_dicts_and_tables(
         for row in rows
     ]
     assert packed.predict(numbers) == expected
+    assert packed.predict(pandas.DataFrame(numbers)) == packed.predict(pandas.DataFrame(rows)) == expected
     (alone,) = packed.predict(numbers[0])
     assert next(iter(alone)) == ("class" if kind == "classes" else "value")
     name, tolerance = next(iter(expected[0].items()))[0], 1e-6

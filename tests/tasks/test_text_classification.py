@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas
 import pytest
 import torch
 import torch.nn.functional as F
@@ -185,6 +187,14 @@ def test_the_package_needs_neither_its_tokenizer_files_nor_the_run(run: Any, tmp
         (tmp_path / "model" / name).unlink()
     (row,) = mltrain.load_model(tmp_path / "model").predict("win a prize")
     assert row == mltrain.load_model(run.folder).predict(["win a prize"])[0]
+
+
+def test_arrays_and_columns_of_texts_are_read_as_lists(run: Any) -> None:
+    predict = mltrain.load_model(run.folder).predict
+    texts = ["win a prize", "see you at home"]
+    assert predict(np.array(texts)) == predict(pandas.Series(texts)) == predict(texts)
+    with pytest.raises(DataError, match="a value of type int; the model reads texts"):
+        predict(np.array([3]))
 
 
 @pytest.mark.parametrize("given", [3, ["home", 3], [("home", "later")], b"home"], ids=str)
