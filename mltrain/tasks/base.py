@@ -53,11 +53,12 @@ class Losses:
 def _wrong_losses(values: Any) -> ConfigError:
     """Return what is wrong, with the place in the task's code that made the losses."""
     frame = sys._getframe(3)  # of the caller of Losses(...)
-    given = (
-        f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
-    )
+    given = type(values).__name__
+    if isinstance(values, torch.Tensor):
+        kind = "" if values.is_floating_point() else f"{str(values.dtype).removeprefix('torch.')} "
+        given = f"a {kind}tensor of shape {tuple(values.shape)}"
     return ConfigError(
-        f"the losses of a batch are {given}; there must be one loss, a float, for each example, shape (B,)",
+        f"the losses of a batch are {given}; there must be one loss for each example, a float, shape (B,)",
         where=f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}, {frame.f_code.co_qualname}",
         fix="With torch's losses: reduction='none', and the mean over all dimensions but the first.",
     )

@@ -254,8 +254,9 @@ def _table(kind: str) -> Registry[Any]:
 def test_a_plugin_of_any_kind_that_fails_names_its_file_and_line(kind: str, mistake: str) -> None:
     module, base, register = KINDS[kind]
     path = Path(f"plugin_failing_{register}_{len(mistake)}.py")
+    item = "type('A', (Task,), dict.fromkeys(Task.__abstractmethods__))" if kind == "task" else "int"
     path.write_text(
-        f"from {module} import {base}, {register}\n\n{register}('failing_{len(mistake)}')(int)\n{mistake}\n"
+        f"from {module} import {base}, {register}\n\n{register}('failing_{len(mistake)}')({item})\n{mistake}\n"
     )
     with pytest.raises(ConfigError, match=rf"^{path.name}:4: \w+Error: .*\. Mend the plugin\.$") as raised:
         load_plugins([path.name])

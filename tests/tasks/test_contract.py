@@ -99,8 +99,8 @@ def a_value_for_each_but_complex(task: VectorTask, model: Any, batch: Any) -> An
         ),
         (
             {"losses": a_value_for_each_but_complex},
-            "a_value_for_each_but_complex: the losses of a batch are torch.complex64 of shape (8,); there must be one "
-            "loss, a float, for each example",
+            "a_value_for_each_but_complex: the losses of a batch are a complex64 tensor of shape (8,); there must be "
+            "one loss for each example, a float, shape (B,)",
         ),
         (
             {"metrics": lambda task: ClassificationMetrics(1)},

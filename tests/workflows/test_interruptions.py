@@ -128,6 +128,7 @@ class Interrupting(torch.utils.data.Dataset):
         return torch.zeros(2), 0
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
 settings = {"data": {"num_workers": 0}, "tracking": {"mlflow": {"enabled": False}}, "run": {"name": "it"}}
 try:
     mltrain.Trainer(torch.nn.Linear(2, 2), Interrupting(), config=settings).fit()
