@@ -44,7 +44,7 @@ class ChargePredictor:
                 has the `potential` in Hartree/e.
 
         Raises:
-            DataError: something else was given.
+            DataError: something else was given, or a point lies on a charge.
         """
         given = [molecules] if isinstance(molecules, Mapping) else molecules
         if not isinstance(given, Sequence) or isinstance(given, str | bytes):
@@ -53,6 +53,8 @@ class ChargePredictor:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(checked), _MOST_AT_ONCE):
             rows += self._rows(checked[start : start + _MOST_AT_ONCE])
+        for number, row in enumerate(rows):
+            _refuse_infinite(number, row.get("potential", []))
         return rows
 
     def _checked(self, number: int, molecule: Any) -> dict[str, NDArray[Any]]:
@@ -114,6 +116,16 @@ class ChargePredictor:
             if len(molecule["points"]):
                 row["potential"] = (values[: len(molecule["points"])] / HARTREE).tolist()
         return rows
+
+
+def _refuse_infinite(number: int, potential: Sequence[float]) -> None:
+    for point, value in enumerate(potential):
+        if not np.isfinite(value):
+            raise DataError(
+                f"point {point} lies on a charge, where the potential has no value",
+                where=f"predict, molecule {number}",
+                fix="Move it, or leave it out.",
+            )
 
 
 def _reals(given: Any) -> NDArray[np.float64]:

@@ -274,6 +274,10 @@ def test_ions_keep_their_charge_and_molecules_of_any_size_are_taken(straight: An
         ([{"Z": [8.5], "R": [[0, 0, 0]]}], r"has the element 8\.5, which"),
         ([{"Z": [8, 1], "R": [[0, 0, 0], [0, 0, 0]]}], r"has two atoms 0\.000 Angstrom apart"),
         ([{"Z": [8], "R": [[0, 0, 0]], "points": [1, 2, 3]}], r"has points of shape \(3,\)"),
+        (
+            [{"Z": [8], "R": [[0, 0, 0]], "points": [[2, 0, 0], [0, 0, 0]]}],
+            "molecule 0: point 1 lies on a charge, where the potential has no value",
+        ),
         ([{"Z": [9], "R": [[0, 0, 0]]}], r"has the element 9, .* It knows H, C, N, O\."),
     ],
 )
