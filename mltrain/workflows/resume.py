@@ -115,10 +115,9 @@ def find_resume_point(target: Path) -> ResumePoint:
     found = CheckpointStore(folder.checkpoints).newest_sound()
     if found is None:
         log.warning("%s has no sound checkpoint; the run starts from its beginning.", folder.path)
-    written = (folder.metrics, folder.privacy_ledger)
-    return ResumePoint(
-        folder, found, found is not None or any(path.is_file() and path.stat().st_size for path in written)
-    )
+    written = (folder.metrics, folder.privacy_ledger, *folder.reports.glob("privacy.*"))
+    has_begun = found is not None or any(path.is_file() and path.stat().st_size for path in written)
+    return ResumePoint(folder, found, has_begun)
 
 
 def _open(path: Path) -> RunFolder:
