@@ -116,9 +116,11 @@ def _stop_watching(batches: Any) -> None:
 
 def _exit_code(batches: Any) -> int | None:
     """Return the exit code of a worker that has ended by itself, or None: its end may show a little after its error."""
-    workers = getattr(batches, "_workers", [])
-    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=_END_SHOWS_S)
-    codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
+    workers = {worker.sentinel: worker for worker in getattr(batches, "_workers", [])}
+    for sentinel in multiprocessing.connection.wait(list(workers), timeout=_END_SHOWS_S):
+        # The sentinel tells of the end a little before there is a code to read: joining waits for it.
+        workers[sentinel].join(_END_SHOWS_S)
+    codes = [worker.exitcode for worker in workers.values() if worker.exitcode is not None]
     return next((code for code in codes if code >= 0), None)
 
 
