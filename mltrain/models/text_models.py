@@ -129,8 +129,7 @@ def text_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tens
 def hidden_size(model: nn.Module) -> int:
     """Return the width of `last_hidden_state`."""
     inner: Any = _innermost(model)
-    size = inner.config.hidden_size if hasattr(inner, "config") else inner.hidden_size
-    return int(size)
+    return int(inner.hidden_size if hasattr(inner, "hidden_size") else inner.config.hidden_size)
 
 
 def text_config(model: nn.Module) -> dict[str, Any] | None:

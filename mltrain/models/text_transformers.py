@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from mltrain.core.errors import ConfigError, one_line
-from mltrain.models.mean_pooling import mean_pooled
+from mltrain.models.encoder_heads import HEAD_OPTIONS, build_with_own_head, takes_pooler
 from mltrain.models.pretrained_configs import config_elsewhere, without_checkpoint
 from mltrain.models.text_models import Head, register_text_model
 
@@ -27,8 +27,7 @@ class TransformersTextModel:
     """Builds the model of a configuration.
 
     Its options are the arguments of transformers' configuration class, `attn_implementation` ("sdpa" or "eager": how
-    attention is computed), and `pooling` of classifiers: "own" (what transformers' classifier takes of the encoder,
-    most often the output at the first token) or "mean".
+    attention is computed), and those of `build_with_own_head`.
 
     Args:
         values: the configuration: `model_type`, and what differs from the defaults of its class.
@@ -64,7 +63,7 @@ class TransformersTextModel:
         ]
         ours = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for name, default in (("attn_implementation", None), ("pooling", "own"))
+            for name, default in {"attn_implementation": None, **HEAD_OPTIONS}.items()
         ]
         return inspect.Signature([*own, *ours])
 
@@ -76,7 +75,7 @@ class TransformersTextModel:
 
         kind, auto, mapping = _classes(self._values.get("model_type"), head)
         arguments = {**self._values, **options, "num_labels": 2 if head == "question_answering" else num_labels}
-        pooling = arguments.pop("pooling", "own")
+        chosen = {name: arguments.pop(name, default) for name, default in HEAD_OPTIONS.items()}
         _check_attention(arguments.get("attn_implementation"))
         _check_sizes(options)
         if self._sized:
@@ -88,14 +87,10 @@ class TransformersTextModel:
         if config.pad_token_id is None:
             config.pad_token_id = pad_id
         _check_vocabulary(config, vocab_size)
-        built = mapping[kind]
-        # A pooler that nothing stands on would have no gradient.
-        takes_pooler = head == "encoder" and "add_pooling_layer" in inspect.signature(built.__init__).parameters
-        model: nn.Module
-        if pooling == "own":
-            model = auto.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
-        else:
-            model = _pooled(pooling, head, config)
+        model = build_with_own_head(head, config, **chosen)
+        if model is None:
+            without = {"add_pooling_layer": False} if head == "encoder" and takes_pooler(mapping[kind]) else {}
+            model = auto.from_config(config, **without)
         _check_positions(model, max_length)
         return model
 
@@ -131,23 +126,6 @@ def _classes(model_type: Any, head: Head) -> tuple[Any, Any, Any]:
     if model_type not in CONFIG_MAPPING or CONFIG_MAPPING[model_type] not in mapping:
         raise _unknown(model_type, what)
     return CONFIG_MAPPING[model_type], auto, mapping
-
-
-def _pooled(pooling: Any, head: Head, config: Any) -> nn.Module:
-    """Return a classifier with pooling of ours. A package builds it again by the configuration, which tells it."""
-    from transformers import MODEL_MAPPING
-
-    if pooling != "mean":
-        raise ConfigError(
-            f"is {pooling!r}", where="model.options.pooling", fix="Set it to mean, or to own: the model's own."
-        )
-    if head != "sequence_classification":
-        raise ConfigError(
-            "is of classifiers, and this model is none", where="model.options.pooling", fix="Leave it out."
-        )
-    config.pooling = pooling
-    model: nn.Module = mean_pooled(MODEL_MAPPING[type(config)])(config)
-    return model
 
 
 def _check_sizes(options: Mapping[str, Any]) -> None:

@@ -94,13 +94,15 @@ def test_a_terminal_gets_a_bar_that_leaves_whole_log_lines_behind() -> None:
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h"), "the cursor is shown again"
 
 
+@pytest.mark.slow
 def test_what_the_trainer_says_stands_beside_the_bar_and_moves_with_it() -> None:
     output = on_a_terminal("with a status")
     assert "epsilon [b]0.3[/b]" in output
     assert len(lines_of(output)) == 2
 
 
-@pytest.mark.parametrize("environment", [pytest.param({"NO_COLOR": "1"}, marks=pytest.mark.slow), {"TERM": "dumb"}])
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_a_terminal_that_asks_for_plain_text_gets_no_bar(environment: dict[str, str]) -> None:
     output = on_a_terminal(**environment)
     assert "epoch 1/2" not in output
@@ -108,6 +110,7 @@ def test_a_terminal_that_asks_for_plain_text_gets_no_bar(environment: dict[str, 
     assert "a line [of] the log" in output
 
 
+@pytest.mark.slow
 def test_a_file_gets_no_bar(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", BAR], capture_output=True, text=True, check=True)
     assert "epoch 1/2" not in result.stderr + result.stdout

@@ -49,6 +49,7 @@ def run_pair(vectors: dict[str, Any], folder: Path, task: str) -> list[Any]:
     return [command.end() for command in ranks([*words, f"task={task}", "--run_name", task], folder, {})]
 
 
+@pytest.mark.slow
 def test_both_go_on_with_smaller_microbatches(vectors: dict[str, Any], tmp_path: Path) -> None:
     for task in ("vectors", "hungry_on_rank_one"):
         results = run_pair(vectors, tmp_path, task)

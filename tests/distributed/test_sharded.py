@@ -87,6 +87,7 @@ def test_a_run_in_parts_stopped_and_continued_gives_the_same_bits(
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_parts_become_a_whole_and_a_whole_becomes_parts(
     pair: tuple[TrainResult, Path, dict[str, Any]], train_vectors: Any, tmp_path: Path
 ) -> None:

@@ -125,7 +125,8 @@ def digest_of(folder: Path) -> object:
     return read_json(folder / "runs" / "it" / "summary.json")["model_digest"]
 
 
-@pytest.mark.parametrize(("how", "workers"), [("deleted", 2), pytest.param("changed", 0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "workers"), [("deleted", 2), ("changed", 0)])
 def test_fault_23_an_image_is_deleted_or_changed_in_mid_run(tmp_path: Path, how: str, workers: int) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     divided_images(straight)

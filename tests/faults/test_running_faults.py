@@ -244,6 +244,7 @@ def test_fault_38_a_small_shared_memory_takes_fewer_loader_processes(tmp_path: P
     assert read_json(tmp_path / "runs" / "it" / "summary.json")["model_digest"] == free.summary["model_digest"]
 
 
+@pytest.mark.slow
 def test_fault_38_a_shared_memory_that_fills_up(tmp_path: Path, straight: Any) -> None:
     need_mounts()
     acts = environment(act("on_step_end", 9, "fill shared memory"))

@@ -106,7 +106,9 @@ def test_a_pickle_is_known_when_it_is_seen(tmp_path: Path) -> None:
     assert [could_run_code(tmp_path / name) for name in ("a.pt", "b", "c.txt")] == [True, True, False]
 
 
-@pytest.mark.parametrize("trainer", TRAINERS.names())
+@pytest.mark.parametrize(
+    "trainer", [pytest.param(name, marks=pytest.mark.slow) if name == "dp" else name for name in TRAINERS.names()]
+)
 def test_a_run_leaves_safetensors_and_texts_alone(train_vectors: Any, trainer: str) -> None:
     settings = {"training.trainer_type": trainer, "training.ema.enabled": True, "training.num_epochs": 1}
     settings["training.dp"] = {"target_epsilon": 8.0, "accountant": "rdp"}

@@ -48,6 +48,7 @@ def test_accelerate_and_workers_give_the_same_bits(setting: Any) -> None:
     assert other.summary["test"] == straight.summary["test"]
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_window_gives_one_gradient(setting: Any) -> None:
     config, _ = setting
     still = {

@@ -127,6 +127,7 @@ def test_what_torch_cannot_follow_is_told_once(
     ]
 
 
+@pytest.mark.slow
 def test_a_compiled_run_resumes_to_the_same_bits(train_vectors: Any) -> None:
     """Ragged windows, other sizes in evaluation; stopped in mid-epoch, so that other shapes come first."""
     settings = {**SETTINGS, **TRACED, "model.dropout": 0.3}

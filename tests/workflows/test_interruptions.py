@@ -137,6 +137,7 @@ except KeyboardInterrupt:
 '''
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_leaves_a_run_in_python_but_not_python(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     ended = subprocess.run(

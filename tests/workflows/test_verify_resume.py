@@ -71,7 +71,8 @@ def test_runs_that_are_commands_leave_no_process_and_no_folder_behind(
     assert not list(tmp_path.glob("mltrain-launch-*"))
 
 
-@pytest.mark.parametrize("task", ["unseeded", pytest.param("seeded_once", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["unseeded", "seeded_once"])
 def test_a_task_that_draws_from_a_generator_of_its_own_fails_and_its_runs_are_kept(
     small: dict[str, Any], task: str
 ) -> None:
