@@ -57,8 +57,15 @@ def build_with_own_head(head: Head, config: Any, pooling: Any, head_layers: Any)
             where="model.options.head_layers",
             fix="Set model.options.pooling to mean as well.",
         )
+    encoder = MODEL_MAPPING[type(config)]
+    if not isinstance(encoder, type):
+        raise ConfigError(
+            f"transformers has several encoders of type {config.model_type}, and heads of ours stand on none of them",
+            where="model.options",
+            fix=f"Leave out {' and '.join(HEAD_OPTIONS)}.",
+        )
     config.pooling, config.head_layers = pooling, "last" if layers is None else list(layers)
-    model: nn.Module = _classes(MODEL_MAPPING[type(config)])[head](config)
+    model: nn.Module = _classes(encoder)[head](config)
     return model
 
 

@@ -101,10 +101,21 @@ def test_a_configuration_builds_it_again(layers: Any) -> None:
     assert torch.equal(again.eval()(**text_inputs(again, words)).logits, model(**text_inputs(model, words)).logits)
 
 
-def test_weights_of_the_encoder_fit_and_the_head_alone_is_new(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("head", "pooling", "layers"),
+    [
+        ("sequence_classification", "mean", "last"),
+        ("sequence_classification", "mean", "all"),
+        ("question_answering", "own", "all"),
+        ("encoder", "own", "all"),
+    ],
+)
+def test_weights_of_the_encoder_fit_and_the_head_alone_is_new(
+    head: Any, pooling: str, layers: Any, tmp_path: Any
+) -> None:
     encoder: Any = build(head="encoder", pooling="own")
     encoder.save_pretrained(tmp_path)
-    model = build()
+    model = build(head=head, pooling=pooling, layers=layers)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -161,3 +172,9 @@ def test_a_model_that_does_not_give_all_layers_is_told() -> None:
     options = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "pad_token_id": 0, "head_layers": "all"}
     with pytest.raises(ConfigError, match="a bart does not give the outputs of all its layers"):
         build_text_model("x", "question_answering", **SHAPE, options={}, config={**config, **options})
+
+
+def test_a_type_of_several_encoders_is_told() -> None:
+    config = {"model_type": "funnel", "vocab_size": 40, "d_model": 16, "block_sizes": [1, 1]}
+    with pytest.raises(ConfigError, match="several encoders of type funnel.*Leave out pooling and head_layers"):
+        build_text_model("x", "sequence_classification", **SHAPE, options={}, config={**config, "pooling": "mean"})
