@@ -176,5 +176,5 @@ def test_a_model_that_does_not_give_all_layers_is_told() -> None:
 
 def test_a_type_of_several_encoders_is_told() -> None:
     config = {"model_type": "funnel", "vocab_size": 40, "d_model": 16, "block_sizes": [1, 1]}
-    with pytest.raises(ConfigError, match="several encoders of type funnel.*Leave out pooling and head_layers"):
+    with pytest.raises(ConfigError, match=r"several encoders of type funnel.*Leave out pooling and head_layers"):
         build_text_model("x", "sequence_classification", **SHAPE, options={}, config={**config, "pooling": "mean"})
