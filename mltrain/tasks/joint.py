@@ -79,12 +79,13 @@ class Joint(WindowedTask):
     def build_model(self) -> nn.Module:
         """Return the configured model, with its initial weights and its frozen parts."""
         tokenizer, length, count = self.rows.tokenizer.tokenizer, self.reading.max_length, len(self.classes)
-        return self.text_model.choose_trained(
-            build_joint_model(
-                lambda head: self.text_model.build(head, tokenizer, max_length=length, num_labels=count),
-                **self._shape(),
-            )
-        )
+
+        def build(head: Head) -> nn.Module:
+            # Of two models side by side the classifier alone pools.
+            left_out = ("pooling",) if head == "question_answering" else ()
+            return self.text_model.build(head, tokenizer, max_length=length, num_labels=count, left_out=left_out)
+
+        return self.text_model.choose_trained(build_joint_model(build, **self._shape()))
 
     def losses(self, model: nn.Module, batch: Batch) -> Losses:
         """Return the weighted loss of each row, and its parts; the outputs are class scores and the best answer."""

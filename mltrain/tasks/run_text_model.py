@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,20 @@ class RunTextModel:
             log.warning("The weights in %s are not used; model.weights: DEFAULT takes them.", section.architecture)
 
     def build(
-        self, head: Head, tokenizer: PreTrainedTokenizerFast, *, max_length: int, num_labels: int = 2
+        self,
+        head: Head,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        max_length: int,
+        num_labels: int = 2,
+        left_out: Collection[str] = (),
     ) -> nn.Module:
-        """Return a new model with its initial weights, all of it trained: see `build_text_model`."""
+        """Return a new model with its initial weights, all of it trained: see `build_text_model`.
+
+        Args:
+            head, tokenizer, max_length, num_labels: of the model.
+            left_out: options that are for other heads of the task.
+        """
         section = self._section
         model = build_text_model(
             section.architecture,
@@ -58,7 +69,7 @@ class RunTextModel:
             pad_id=int(tokenizer.pad_token_id),
             num_labels=num_labels,
             max_length=max_length,
-            options=section.options,
+            options={name: value for name, value in section.options.items() if name not in left_out},
         )
         self.configs[head] = text_config(model)
         if (source := self._source()) is not None:

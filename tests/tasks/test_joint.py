@@ -68,6 +68,17 @@ def test_two_encoders_are_the_models_of_the_two_tasks(folder: Path) -> None:
     assert not any(part.grad.any() for part in model.classification.parameters() if part.grad is not None)
 
 
+def test_of_two_encoders_the_classifier_alone_pools(folder: Path) -> None:
+    options = {**TINY, "pooling": "mean", "head_layers": "all"}
+    task = task_of(folder, {"model.shared_encoder": False, "model.options": options})
+    model: Any = task.build_model()
+    width = model.span.config.hidden_size * (model.span.config.num_hidden_layers + 1)
+    assert model.classification.classifier.in_features == model.span.qa_outputs.in_features == width
+    assert (model.classification.config.pooling, model.span.config.pooling) == ("mean", "own")
+    with pytest.raises(ConfigError, match="is of classifiers"):
+        task_of(folder, {"model.options": options}).build_model()
+
+
 def test_class_scores_are_the_mean_over_the_windows_of_a_row(folder: Path) -> None:
     task = task_of(folder)
     model, batch = task.build_model().eval(), batch_of(task)
