@@ -31,7 +31,12 @@ tracking: {{log_every_n_steps: 2, mlflow: {{experiment: vectors}}}}
 
 def start_ui(project: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mltrain", "ui", *arguments]
-    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts its background jobs deaf to SIGINT, and so would this process be, were these tests such a job.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="module")
