@@ -162,7 +162,9 @@ def _layers(asked: Any, config: Any) -> tuple[int, ...] | None:
         raise ConfigError(f"is {asked!r}", where=where, fix=f"{_FIX_LAYERS}, of which 0 is the embeddings.")
     if not all(0 <= layer <= count for layer in asked):
         raise ConfigError(
-            f"is {list(asked)}, and the model has layers 1 to {count}", where=where, fix=f"{_FIX_LAYERS} up to {count}."
+            f"is {list(asked)}, and the model has 0 (the embeddings) to {count}",
+            where=where,
+            fix=f"{_FIX_LAYERS} of these.",
         )
     return tuple(asked)
 

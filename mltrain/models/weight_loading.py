@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from mltrain.core.errors import ConfigError
 from mltrain.core.logging import log
 from mltrain.core.quiet_library import quiet
+from mltrain.models.encoder_heads import HEAD_OPTIONS
 from mltrain.models.structure import head_names
 from mltrain.models.weights import WeightsSource
 
@@ -37,7 +38,7 @@ class _Fit:
 
 
 def load_weights(model: nn.Module, source: WeightsSource) -> None:
-    """Take weights into a model. A head of another number of classes stays as it is: drawn from the seed.
+    """Take weights into a model. A head of another size, or that read other outputs, stays as it is: of the seed.
 
     A model on the device "meta" is only checked: the headers of the files are read, and nothing is loaded.
 
@@ -48,6 +49,8 @@ def load_weights(model: nn.Module, source: WeightsSource) -> None:
     tensors = _with_resized_positions(source.shapes() if only_check else source.tensors(), model)
     fit = _fit_pretrained(model, tensors) if hasattr(model, "base_model_prefix") else _fit(model, tensors)
     heads = head_names(model)
+    if _head_read_otherwise(model, heads, source):
+        fit = _without(fit, heads)
     _refuse_misfits(fit, heads, source, model)
     if only_check:
         return
@@ -58,12 +61,33 @@ def load_weights(model: nn.Module, source: WeightsSource) -> None:
     _tell_new(fit, heads, model)
 
 
+def _head_read_otherwise(model: nn.Module, heads: tuple[str, ...], source: WeightsSource) -> bool:
+    """Return whether the head of the source stood on other outputs of the encoder, which no shape need tell."""
+    base = getattr(model, "base_model_prefix", "") or "-"
+    if not hasattr(model, base) or heads[0].startswith(f"{base}."):
+        return False  # an encoder without a head
+    theirs, config = source.pretrained_config(), getattr(model, "config", None)
+    return bool(theirs) and any(
+        theirs.get(name, usual) != getattr(config, name, usual) for name, usual in HEAD_OPTIONS.items()
+    )
+
+
+def _without(fit: _Fit, heads: tuple[str, ...]) -> _Fit:
+    """Return the fit as if the source had no heads."""
+    own = tuple(f"{head}." for head in heads)
+    taken = {name: tensor for name, tensor in fit.tensors.items() if not name.startswith(own)}
+    return replace(fit, tensors=taken, missing={*fit.missing, *(fit.tensors.keys() - taken.keys())})
+
+
 def _tell_new(fit: _Fit, heads: tuple[str, ...], model: nn.Module) -> None:
     """Say which parts begin with weights of the seed."""
     for head in heads:
         if misshapen := sorted(name for name in fit.misshapen if name.startswith(f"{head}.")):
-            mine, had = model.state_dict()[misshapen[-1]].shape[0], fit.misshapen[misshapen[-1]][0][0]
-            log.info("The head (%s) is new: %d classes instead of %d.", head, mine, had)
+            mine, had = list(model.state_dict()[misshapen[-1]].shape), fit.misshapen[misshapen[-1]][0]
+            if mine[:1] == had[:1]:
+                log.info("The head (%s) is new: it reads %d values instead of %d.", head, mine[-1], had[-1])
+            else:
+                log.info("The head (%s) is new: %d classes instead of %d.", head, mine[0], had[0])
         elif any(name.startswith(f"{head}.") for name in fit.missing):
             log.info("The head (%s) is new.", head)
     poolers = {name.partition("pooler.")[0] + "pooler" for name in fit.missing if "pooler." in name}

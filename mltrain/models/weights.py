@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -63,6 +64,12 @@ class WeightsSource:
     def identity(self) -> dict[str, str]:
         """Return the name and the digest, for the record."""
         return {"source": self.name, "sha256": self.sha256()}
+
+    def pretrained_config(self) -> dict[str, Any]:
+        """Return the transformers configuration that lies beside the files, or in their package; {}: neither does."""
+        folder = self.files[0].parent
+        packed = read_record(folder / "mltrain.json").get("pretrained_config")
+        return packed if isinstance(packed, dict) else read_record(folder / "config.json")
 
     def _read(self, *, shapes_only: bool) -> dict[str, torch.Tensor]:
         tensors: dict[str, torch.Tensor] = {}

@@ -155,7 +155,12 @@ def test_gradients_of_examples_add_up(mode: Any, layers: Any) -> None:
             "all",
             r"model\.options\.head_layers: .* Set model\.options\.pooling to mean",
         ),
-        ("question_answering", "own", [0, 3], r"head_layers: is \[0, 3\], and the model has layers 1 to 2\."),
+        (
+            "question_answering",
+            "own",
+            [0, 3],
+            r"head_layers: is \[0, 3\], and the model has 0 \(the embeddings\) to 2\.",
+        ),
         ("question_answering", "own", [1, 1], r"head_layers: is \[1, 1\]\. Set it to last, to all, or to a list"),
         ("question_answering", "own", [], r"head_layers: is \[\]\."),
         ("question_answering", "own", [True], r"head_layers: is \[True\]\."),
@@ -178,3 +183,25 @@ def test_a_type_of_several_encoders_is_told() -> None:
     config = {"model_type": "funnel", "vocab_size": 40, "d_model": 16, "block_sizes": [1, 1]}
     with pytest.raises(ConfigError, match=r"several encoders of type funnel.*Leave out pooling and head_layers"):
         build_text_model("x", "sequence_classification", **SHAPE, options={}, config={**config, "pooling": "mean"})
+
+
+@pytest.mark.parametrize(
+    ("pooling", "layers", "kept"), [("mean", [0, 2], True), ("mean", [2, 0], False), ("mean", [1, 2], False)]
+)
+def test_a_head_that_read_other_layers_is_drawn_anew(tmp_path: Any, pooling: str, layers: Any, kept: bool) -> None:
+    build(layers=[0, 2]).save_pretrained(tmp_path)  # type: ignore[operator]
+    model: Any = build(layers=layers)
+    with torch.no_grad():
+        model.classifier.weight.fill_(7.0)
+    load_weights(model, find_weights(str(tmp_path), "x"))
+    assert bool((model.classifier.weight == 7.0).all()) != kept
+
+
+def test_a_head_on_the_first_token_is_no_head_on_the_mean(tmp_path: Any) -> None:
+    own: Any = build(pooling="own")
+    own.save_pretrained(tmp_path)
+    model: Any = build()
+    with torch.no_grad():
+        model.classifier.weight.fill_(7.0)
+    load_weights(model, find_weights(str(tmp_path), "x"))
+    assert bool((model.classifier.weight == 7.0).all())
