@@ -97,16 +97,16 @@ def _classes(encoder: type[Any]) -> dict[Head, type[Any]]:
         def add_head(self, config: Any) -> None:
             """Add the layers of the head."""
 
-        def states(self, **inputs: Any) -> Tensor:
-            """Return what the head reads of each token, (B, L, hidden size)."""
-            output = self.base_model(**inputs, output_hidden_states=self.layers is not None)
-            if self.layers is None:
-                last: Tensor = output.last_hidden_state
-                return last
-            return torch.cat([output.hidden_states[layer] for layer in self.layers], dim=-1)
+        def output(self, states: Tensor, attention_mask: Tensor) -> Any:
+            """Return what the head makes of what it reads of each token, (B, L, hidden size)."""
+            return BaseModelOutput(states)
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, **further: Any) -> Any:
-            return BaseModelOutput(self.states(input_ids=input_ids, attention_mask=attention_mask, **further))
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **further}
+            encoded = self.base_model(**inputs, output_hidden_states=self.layers is not None)
+            if self.layers is None:
+                return self.output(encoded.last_hidden_state, attention_mask)
+            return self.output(torch.cat([encoded.hidden_states[n] for n in self.layers], dim=-1), attention_mask)
 
         forward.__signature__ = inspect.signature(encoder.forward)  # type: ignore[attr-defined]
 
@@ -115,24 +115,18 @@ def _classes(encoder: type[Any]) -> dict[Head, type[Any]]:
             self.dropout = nn.Dropout(_dropout_of(config))
             self.classifier = nn.Linear(self.hidden_size, config.num_labels)
 
-        def forward(self, input_ids: Tensor, attention_mask: Tensor, **further: Any) -> Any:
-            states = self.states(input_ids=input_ids, attention_mask=attention_mask, **further)
+        def output(self, states: Tensor, attention_mask: Tensor) -> Any:
             mask = attention_mask.unsqueeze(-1).to(states.dtype)
             mean = (states * mask).sum(1) / mask.sum(1)
             return SequenceClassifierOutput(logits=self.classifier(self.dropout(mean)))
-
-        forward.__signature__ = inspect.signature(encoder.forward)  # type: ignore[attr-defined]
 
     class SpanFinder(OnEncoder):
         def add_head(self, config: Any) -> None:
             self.qa_outputs = nn.Linear(self.hidden_size, 2)
 
-        def forward(self, input_ids: Tensor, attention_mask: Tensor, **further: Any) -> Any:
-            states = self.states(input_ids=input_ids, attention_mask=attention_mask, **further)
+        def output(self, states: Tensor, attention_mask: Tensor) -> Any:
             starts, ends = self.qa_outputs(states).unbind(dim=-1)
             return QuestionAnsweringModelOutput(start_logits=starts, end_logits=ends)
-
-        forward.__signature__ = inspect.signature(encoder.forward)  # type: ignore[attr-defined]
 
     return {"encoder": OnEncoder, "sequence_classification": MeanPooledClassifier, "question_answering": SpanFinder}
 
